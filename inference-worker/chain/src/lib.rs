@@ -1,0 +1,1 @@
+//! Chain client: typed calls and reads over metadata, one submitter per key.

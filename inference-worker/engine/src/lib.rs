@@ -1,0 +1,1 @@
+//! Multi-LoRA inference engine: scheduler, paged KV cache, adapter pool and CPU backend.

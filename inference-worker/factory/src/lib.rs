@@ -1,0 +1,1 @@
+//! ModelFactory: datasets, LoRA training and evaluation.

@@ -1,0 +1,1 @@
+//! Vouchers, counting, receipts and the crash-safe journal.

@@ -1,0 +1,1 @@
+//! Span attribution: a suffix-array index over a Datanet version and its search.

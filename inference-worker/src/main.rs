@@ -1,0 +1,3 @@
+//! The inference worker: serves LoRA adapters, meters and settles.
+
+fn main() {}

@@ -1,0 +1,1 @@
+//! Content-addressed store of rows, adapters, indexes and manifests.

@@ -1,0 +1,3 @@
+//! The story of the README as a program that drives real processes.
+
+fn main() {}
