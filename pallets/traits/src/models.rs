@@ -1,0 +1,35 @@
+//! Models as other pallets see them.
+
+use frame_support::{traits::ConstU32, BoundedVec};
+use openledger_primitives::{
+    revision::{ModelRef, VersionUse, MAX_VERSIONS},
+    terms::Terms,
+    BlockNumber, RevisionId, TermsIndex,
+};
+
+/// A revision with the terms that a voucher named.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PricedRevision<AccountId> {
+    /// The adapter or base.
+    pub model: ModelRef,
+    /// The account that earns the developer's part.
+    pub developer: AccountId,
+    /// The terms.
+    pub terms: Terms<BlockNumber>,
+    /// Versions it was trained on: the only ones whose contributions it may credit.
+    pub versions: BoundedVec<VersionUse, ConstU32<MAX_VERSIONS>>,
+}
+
+/// Revisions and their terms.
+pub trait ModelRegistry<AccountId> {
+    /// The revision at these terms. `None` when either is unknown, when the terms are of another
+    /// model, or when they are not yet in effect at `now`. Retired revisions are returned: what was
+    /// served settles.
+    fn priced(
+        revision: RevisionId,
+        terms: TermsIndex,
+        now: BlockNumber,
+    ) -> Option<PricedRevision<AccountId>>;
+    /// Whether a worker may announce that it serves the revision: known and live.
+    fn is_live(revision: RevisionId) -> bool;
+}
