@@ -1,1 +1,31 @@
-//! The small and large causal language models: configuration, weights, tokenizer, chat template, PEFT adapters, and the plain differentiable forward.
+//! Llama-shaped causal language models: configuration, weights, PEFT adapters, and the plain
+//! differentiable forward pass.
+//!
+//! ```text
+//! config.json ─► ModelConfig ─┐
+//! model.safetensors ► Weights ┼─► forward(ids) ─► logits ─► loss ─► gradients
+//! adapter_*  ───► Adapter ────┘
+//! ```
+//!
+//! The forward pass is the oracle of the serving engine and the model of the trainer, so that
+//! configurations and names are read in one place. Files come from strangers: whatever is not
+//! understood in full is refused with an error that names it.
+
+pub mod config;
+pub mod error;
+mod folder;
+pub mod forward;
+mod ops;
+pub mod peft;
+pub mod rope;
+pub mod site;
+mod tensors;
+pub mod weights;
+
+pub use config::{ModelConfig, RopeScaling};
+pub use error::{ModelError, Result};
+pub use forward::{forward, hidden_states, loss, token_losses};
+pub use peft::{Adapter, LayerLora, LoraConfig, LoraPair, Targets};
+pub use site::Site;
+pub use tensors::StoredType;
+pub use weights::{LayerWeights, Weights};

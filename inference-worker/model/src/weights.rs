@@ -1,0 +1,335 @@
+//! The weights of a Llama model: loading, writing, and drawing at random.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+
+use candle_core::{Device, Tensor};
+use rand::{Rng, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+
+use crate::config::ModelConfig;
+use crate::error::{ModelError, Result};
+use crate::folder;
+use crate::site::Site;
+use crate::tensors::{self, StoredType};
+
+const SINGLE: &str = "model.safetensors";
+const INDEX: &str = "model.safetensors.index.json";
+const MAX_INDEX_BYTES: u64 = 64 << 20;
+/// Room for the header and for buffers that are ignored, beyond the weights themselves; bytes.
+const HEADER_ALLOWANCE: u64 = 16 << 20;
+/// Standard deviation of random weights, as transformers draws them.
+const INITIAL_DEVIATION: f32 = 0.02;
+
+/// All weights of a model, f32 on the CPU; matrices are `[out, in]`.
+#[derive(Clone, Debug)]
+pub struct Weights {
+    /// Token embedding, `[vocab, hidden]`.
+    pub embed: Tensor,
+    /// Decoder layers, first to last.
+    pub layers: Vec<LayerWeights>,
+    /// Scale of the last norm, `[hidden]`.
+    pub norm: Tensor,
+    /// Output projection, `[vocab, hidden]`; none if it is the embedding.
+    pub lm_head: Option<Tensor>,
+}
+
+/// The weights of one decoder layer.
+#[derive(Clone, Debug)]
+pub struct LayerWeights {
+    /// Scale of the norm before attention, `[hidden]`.
+    pub input_norm: Tensor,
+    /// Scale of the norm before the feed-forward layer, `[hidden]`.
+    pub post_attention_norm: Tensor,
+    /// Query projection, `[heads * head_dim, hidden]`.
+    pub q: Tensor,
+    /// Key projection, `[kv_heads * head_dim, hidden]`.
+    pub k: Tensor,
+    /// Value projection, `[kv_heads * head_dim, hidden]`.
+    pub v: Tensor,
+    /// Attention output projection, `[hidden, heads * head_dim]`.
+    pub o: Tensor,
+    /// Feed-forward gate, `[intermediate, hidden]`.
+    pub gate: Tensor,
+    /// Feed-forward up projection, `[intermediate, hidden]`.
+    pub up: Tensor,
+    /// Feed-forward down projection, `[hidden, intermediate]`.
+    pub down: Tensor,
+}
+
+impl LayerWeights {
+    /// The weight at `site`, `[out, in]`.
+    pub fn site(&self, site: Site) -> &Tensor {
+        match site {
+            Site::Q => &self.q,
+            Site::K => &self.k,
+            Site::V => &self.v,
+            Site::O => &self.o,
+            Site::Gate => &self.gate,
+            Site::Up => &self.up,
+            Site::Down => &self.down,
+        }
+    }
+
+    /// The weight at `site`, to be replaced, for instance by a trainable variable.
+    pub fn site_mut(&mut self, site: Site) -> &mut Tensor {
+        match site {
+            Site::Q => &mut self.q,
+            Site::K => &mut self.k,
+            Site::V => &mut self.v,
+            Site::O => &mut self.o,
+            Site::Gate => &mut self.gate,
+            Site::Up => &mut self.up,
+            Site::Down => &mut self.down,
+        }
+    }
+}
+
+impl Weights {
+    /// Loads the checkpoint in `dir`: `model.safetensors`, or the shards that
+    /// `model.safetensors.index.json` lists. BF16 and F16 are widened to f32.
+    ///
+    /// # Errors
+    /// Missing, unexpected, misshapen or non-finite tensors, each by name; unreadable or oversized
+    /// files; links and shard names that lead out of the folder.
+    pub fn load(dir: &Path, config: &ModelConfig) -> Result<Self> {
+        let limit = config
+            .parameters()
+            .saturating_mul(4)
+            .saturating_add(HEADER_ALLOWANCE);
+        let mut expected = shapes(config);
+        let mut found: BTreeMap<String, Tensor> = BTreeMap::new();
+        let shards = if folder::holds(dir, SINGLE) {
+            vec![(SINGLE.to_string(), None)]
+        } else if folder::holds(dir, INDEX) {
+            shards(dir)?
+                .into_iter()
+                .map(|(file, names)| (file, Some(names)))
+                .collect()
+        } else {
+            return Err(ModelError::Io {
+                path: dir.join(SINGLE),
+                source: std::io::ErrorKind::NotFound.into(),
+            });
+        };
+        for (file, listed) in shards {
+            let bytes = folder::read(dir, &file, limit)?;
+            let parsed = tensors::parse(&bytes, &file)?;
+            if let Some(listed) = listed {
+                let present: BTreeSet<String> = parsed
+                    .names()
+                    .into_iter()
+                    .map(ToString::to_string)
+                    .collect();
+                if let Some(name) = listed.symmetric_difference(&present).next() {
+                    return Err(ModelError::invalid(
+                        INDEX,
+                        format!("{file} and the index disagree about tensor {name}"),
+                    ));
+                }
+            }
+            for (name, view) in parsed.iter() {
+                if ignorable(name, config) {
+                    continue;
+                }
+                let Some(shape) = expected.remove(name) else {
+                    return Err(ModelError::UnexpectedTensor { name: name.into() });
+                };
+                found.insert(name.to_string(), tensors::decode(name, &view, &shape)?);
+            }
+        }
+        if let Some(name) = expected.into_keys().next() {
+            return Err(ModelError::MissingTensor { name });
+        }
+        assemble(config, |name| {
+            found
+                .remove(name)
+                .ok_or_else(|| ModelError::MissingTensor { name: name.into() })
+        })
+    }
+
+    /// Draws weights from a seed: matrices normal with deviation 0.02, norms one. The same seed and
+    /// configuration give the same weights on every machine.
+    ///
+    /// # Errors
+    /// If a tensor cannot be allocated.
+    pub fn random(config: &ModelConfig, seed: u64) -> Result<Self> {
+        let shapes = shapes(config);
+        let mut rng = ChaCha8Rng::seed_from_u64(seed);
+        assemble(config, |name| {
+            let shape = shapes
+                .get(name)
+                .ok_or_else(|| ModelError::MissingTensor { name: name.into() })?
+                .as_slice();
+            let count = shape.iter().product();
+            let values = if shape.len() == 1 {
+                vec![1.0; count]
+            } else {
+                normal(&mut rng, count, INITIAL_DEVIATION)
+            };
+            Ok(Tensor::from_vec(values, shape, &Device::Cpu)?)
+        })
+    }
+
+    /// Every tensor with its name in a checkpoint.
+    pub fn named(&self) -> BTreeMap<String, &Tensor> {
+        let mut named = BTreeMap::new();
+        named.insert("model.embed_tokens.weight".to_string(), &self.embed);
+        named.insert("model.norm.weight".to_string(), &self.norm);
+        if let Some(lm_head) = &self.lm_head {
+            named.insert("lm_head.weight".to_string(), lm_head);
+        }
+        for (index, layer) in self.layers.iter().enumerate() {
+            let prefix = format!("model.layers.{index}");
+            named.insert(
+                format!("{prefix}.input_layernorm.weight"),
+                &layer.input_norm,
+            );
+            named.insert(
+                format!("{prefix}.post_attention_layernorm.weight"),
+                &layer.post_attention_norm,
+            );
+            for site in Site::ALL {
+                named.insert(format!("{}.weight", site.path(index)), layer.site(site));
+            }
+        }
+        named
+    }
+
+    /// A copy in which `replace` has had each tensor in turn, with its checkpoint name: to turn
+    /// weights into trainable variables and back.
+    ///
+    /// # Errors
+    /// The first error of `replace`.
+    pub fn map(&self, mut replace: impl FnMut(&str, &Tensor) -> Result<Tensor>) -> Result<Self> {
+        let named = self.named();
+        let mut new = BTreeMap::new();
+        for (name, tensor) in named {
+            new.insert(name.clone(), replace(&name, tensor)?);
+        }
+        let mut take = |name: String| new.remove(&name).ok_or(ModelError::MissingTensor { name });
+        build(self.layers.len(), self.lm_head.is_none(), &mut take)
+    }
+
+    /// Writes `model.safetensors` into `dir`, which is made if need be. The configuration is not
+    /// written; see [`ModelConfig::to_json`].
+    ///
+    /// # Errors
+    /// If a weight is not finite in `stored`, or the file cannot be written.
+    pub fn save(&self, dir: &Path, stored: StoredType) -> Result<()> {
+        folder::write(dir, SINGLE, &tensors::encode(&self.named(), stored)?)
+    }
+}
+
+/// `count` normal values of the given deviation, by Box and Muller's transform.
+pub(crate) fn normal(rng: &mut ChaCha8Rng, count: usize, deviation: f32) -> Vec<f32> {
+    let mut values = Vec::with_capacity(count + 1);
+    while values.len() < count {
+        // 1 - u lies in (0, 1], so that the logarithm is finite.
+        let radius = (-2.0 * (1.0 - rng.random::<f64>()).ln()).sqrt();
+        let angle = std::f64::consts::TAU * rng.random::<f64>();
+        values.push((radius * angle.cos()) as f32 * deviation);
+        values.push((radius * angle.sin()) as f32 * deviation);
+    }
+    values.truncate(count);
+    values
+}
+
+/// Buffers that old checkpoints carry and that are computed anew, and the output projection of a
+/// tied model, which is a copy of the embedding.
+fn ignorable(name: &str, config: &ModelConfig) -> bool {
+    name.ends_with(".self_attn.rotary_emb.inv_freq")
+        || (config.tie_word_embeddings && name == "lm_head.weight")
+}
+
+/// Name and shape of every tensor that the configuration calls for.
+fn shapes(config: &ModelConfig) -> BTreeMap<String, Vec<usize>> {
+    let hidden = config.hidden_size;
+    let mut shapes = BTreeMap::new();
+    shapes.insert(
+        "model.embed_tokens.weight".to_string(),
+        vec![config.vocab_size, hidden],
+    );
+    shapes.insert("model.norm.weight".to_string(), vec![hidden]);
+    if !config.tie_word_embeddings {
+        shapes.insert(
+            "lm_head.weight".to_string(),
+            vec![config.vocab_size, hidden],
+        );
+    }
+    for layer in 0..config.num_hidden_layers {
+        let prefix = format!("model.layers.{layer}");
+        shapes.insert(format!("{prefix}.input_layernorm.weight"), vec![hidden]);
+        shapes.insert(
+            format!("{prefix}.post_attention_layernorm.weight"),
+            vec![hidden],
+        );
+        for site in Site::ALL {
+            let (rows, columns) = site.shape(config);
+            shapes.insert(format!("{}.weight", site.path(layer)), vec![rows, columns]);
+        }
+    }
+    shapes
+}
+
+fn assemble(config: &ModelConfig, mut take: impl FnMut(&str) -> Result<Tensor>) -> Result<Weights> {
+    build(
+        config.num_hidden_layers,
+        config.tie_word_embeddings,
+        &mut |name: String| take(&name),
+    )
+}
+
+fn build(
+    layers: usize,
+    tied: bool,
+    take: &mut impl FnMut(String) -> Result<Tensor>,
+) -> Result<Weights> {
+    Ok(Weights {
+        embed: take("model.embed_tokens.weight".into())?,
+        layers: (0..layers)
+            .map(|layer| {
+                let prefix = format!("model.layers.{layer}");
+                let mut site = |site: Site| take(format!("{}.weight", site.path(layer)));
+                Ok(LayerWeights {
+                    q: site(Site::Q)?,
+                    k: site(Site::K)?,
+                    v: site(Site::V)?,
+                    o: site(Site::O)?,
+                    gate: site(Site::Gate)?,
+                    up: site(Site::Up)?,
+                    down: site(Site::Down)?,
+                    input_norm: take(format!("{prefix}.input_layernorm.weight"))?,
+                    post_attention_norm: take(format!("{prefix}.post_attention_layernorm.weight"))?,
+                })
+            })
+            .collect::<Result<_>>()?,
+        norm: take("model.norm.weight".into())?,
+        lm_head: if tied {
+            None
+        } else {
+            Some(take("lm_head.weight".into())?)
+        },
+    })
+}
+
+/// The shards that the index lists, each with the names that it says are in it.
+fn shards(dir: &Path) -> Result<BTreeMap<String, BTreeSet<String>>> {
+    #[derive(serde::Deserialize)]
+    struct Index {
+        weight_map: BTreeMap<String, String>,
+    }
+    let bytes = folder::read(dir, INDEX, MAX_INDEX_BYTES)?;
+    let index: Index = serde_json::from_slice(&bytes).map_err(|source| ModelError::Json {
+        what: INDEX.into(),
+        source,
+    })?;
+    let mut shards: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+    for (name, file) in index.weight_map {
+        if !file.ends_with(".safetensors") {
+            return Err(ModelError::unsupported(INDEX, format!("shard \"{file}\"")));
+        }
+        shards.entry(file).or_default().insert(name);
+    }
+    Ok(shards)
+}
