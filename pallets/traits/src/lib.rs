@@ -6,6 +6,8 @@
 mod bonds;
 mod datanets;
 mod earnings;
+#[cfg(feature = "std")]
+pub mod mocks;
 mod models;
 mod parameters;
 mod workers;
