@@ -1,0 +1,241 @@
+//! The command line.
+
+use clap::{Args, Parser, Subcommand};
+use std::{net::SocketAddr, path::PathBuf};
+
+/// Serves LoRA adapters on one base model, meters every answer and settles on chain.
+#[derive(Debug, Parser)]
+#[command(name = "openledger-worker", version)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// Subcommands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Serve inference, settle what was served, and keep the worker alive on chain.
+    Run(RunArgs),
+    /// Register as a worker: put up the bond and name the service key.
+    Join(JoinArgs),
+    /// Stop taking channels, and leave when nothing is owed.
+    Leave(OwnerArgs),
+    /// Show the worker's registration, bond, exposure and unsettled receipts.
+    Status(StatusArgs),
+    /// Train a LoRA adapter on rows, or the base model itself.
+    Train(TrainArgs),
+    /// Build the span index over the rows of Datanet versions.
+    Index(IndexArgs),
+    /// Answer one prompt here, without chain or voucher.
+    Generate(GenerateArgs),
+    /// Check a receipt against its voucher and the worker's key.
+    VerifyReceipt(VerifyReceiptArgs),
+    /// Measure the engine: ratios, interleaved in this process.
+    Bench(BenchArgs),
+}
+
+/// Where the chain is.
+#[derive(Clone, Debug, Args)]
+pub struct ChainArgs {
+    /// WebSocket endpoint of a node.
+    #[arg(long = "chain", value_name = "URL", default_value = "ws://127.0.0.1:9944", env = "OPENLEDGER_CHAIN")]
+    pub url: String,
+}
+
+/// Options of `run`.
+#[derive(Debug, Args)]
+pub struct RunArgs {
+    /// Chain.
+    #[command(flatten)]
+    pub chain: ChainArgs,
+    /// File of the service key: signs receipts and batches.
+    #[arg(long, value_name = "FILE")]
+    pub service_key: PathBuf,
+    /// Content-addressed store with bases, adapters, indexes and rows.
+    #[arg(long, value_name = "DIR")]
+    pub store: PathBuf,
+    /// Journal and working files of this worker. Back it up: it is what is owed to you.
+    #[arg(long, value_name = "DIR")]
+    pub data: PathBuf,
+    /// Base model to serve, by its number on chain.
+    #[arg(long, default_value_t = 0)]
+    pub base: u32,
+    /// Address of the OpenAI-compatible API.
+    #[arg(long, default_value = "127.0.0.1:8000")]
+    pub listen: SocketAddr,
+    /// Address of the Prometheus metrics.
+    #[arg(long, default_value = "127.0.0.1:9100")]
+    pub metrics: SocketAddr,
+    /// Seconds between batches.
+    #[arg(long, default_value_t = 3600)]
+    pub settle_every: u64,
+    /// Milliseconds that a request may wait for others to share its first step.
+    #[arg(long, default_value_t = 5)]
+    pub batch_window: u64,
+    /// Requests in one step at most.
+    #[arg(long, default_value_t = 64)]
+    pub max_batch: usize,
+    /// Pages of the KV cache.
+    #[arg(long, default_value_t = 1024)]
+    pub kv_pages: usize,
+}
+
+/// Options of `join`.
+#[derive(Debug, Args)]
+pub struct JoinArgs {
+    /// Chain.
+    #[command(flatten)]
+    pub chain: ChainArgs,
+    /// File of the account key that puts up the bond. Keep it off the serving machine.
+    #[arg(long, value_name = "FILE")]
+    pub account_key: PathBuf,
+    /// File of the service key; made when it does not exist.
+    #[arg(long, value_name = "FILE")]
+    pub service_key: PathBuf,
+    /// Bond in planck (1 OPEN = 10^12 planck).
+    #[arg(long)]
+    pub bond: u128,
+    /// Planck sent to the service key for its transaction fees.
+    #[arg(long, default_value_t = 10_000_000_000_000)]
+    pub fund_service_key: u128,
+    /// Address at which consumers reach this worker.
+    #[arg(long, value_name = "URL")]
+    pub endpoint: String,
+    /// Memory for serving, MiB.
+    #[arg(long, default_value_t = 1024)]
+    pub memory: u32,
+    /// Requests in one step at most.
+    #[arg(long, default_value_t = 64)]
+    pub max_batch: u16,
+}
+
+/// Options of commands that the worker's owner signs.
+#[derive(Debug, Args)]
+pub struct OwnerArgs {
+    /// Chain.
+    #[command(flatten)]
+    pub chain: ChainArgs,
+    /// File of the account key that put up the bond.
+    #[arg(long, value_name = "FILE")]
+    pub account_key: PathBuf,
+}
+
+/// Options of `status`.
+#[derive(Debug, Args)]
+pub struct StatusArgs {
+    /// Chain.
+    #[command(flatten)]
+    pub chain: ChainArgs,
+    /// The worker's account, as an SS58 address or 0x-prefixed hex.
+    #[arg(long)]
+    pub worker: String,
+}
+
+/// Options of `train`.
+#[derive(Debug, Args)]
+pub struct TrainArgs {
+    /// Folder of the base model (Hugging Face layout).
+    #[arg(long, value_name = "DIR")]
+    pub base: PathBuf,
+    /// Files of rows (JSON lines) to train on; repeat for several contributions.
+    #[arg(long, value_name = "FILE", required = true)]
+    pub rows: Vec<PathBuf>,
+    /// Folder to write the adapter (PEFT), its manifest and checkpoints to.
+    #[arg(long, value_name = "DIR")]
+    pub out: PathBuf,
+    /// Seed of initialisation, shuffling and dropout.
+    #[arg(long, default_value_t = 0)]
+    pub seed: u64,
+    /// LoRA rank.
+    #[arg(long, default_value_t = 16)]
+    pub rank: usize,
+    /// LoRA alpha.
+    #[arg(long, default_value_t = 32.0)]
+    pub alpha: f64,
+    /// Steps.
+    #[arg(long)]
+    pub steps: Option<usize>,
+    /// Write progress as JSON lines to standard output instead of a bar.
+    #[arg(long)]
+    pub json: bool,
+    /// Publish although the held-out perplexity got worse.
+    #[arg(long)]
+    pub allow_worse: bool,
+}
+
+/// Options of `index`.
+#[derive(Debug, Args)]
+pub struct IndexArgs {
+    /// Folder of the base model: its tokenizer is used.
+    #[arg(long, value_name = "DIR")]
+    pub base: PathBuf,
+    /// Contributions in the order of the versions, as `DATANET:VERSION:CONTRIBUTION:ROWS_FILE`.
+    #[arg(long = "contribution", value_name = "SPEC", required = true)]
+    pub contributions: Vec<String>,
+    /// Folder to write the index to.
+    #[arg(long, value_name = "DIR")]
+    pub out: PathBuf,
+}
+
+/// Options of `generate`.
+#[derive(Debug, Args)]
+pub struct GenerateArgs {
+    /// Folder of the base model.
+    #[arg(long, value_name = "DIR")]
+    pub base: PathBuf,
+    /// Folder of an adapter (PEFT).
+    #[arg(long, value_name = "DIR")]
+    pub adapter: Option<PathBuf>,
+    /// Most tokens of the answer.
+    #[arg(long, default_value_t = 64)]
+    pub max_tokens: u32,
+    /// 0 is greedy.
+    #[arg(long, default_value_t = 0.0)]
+    pub temperature: f32,
+    /// Sampler seed.
+    #[arg(long, default_value_t = 0)]
+    pub seed: u64,
+    /// Give the prompt as it is, without the chat template.
+    #[arg(long)]
+    pub raw: bool,
+    /// What to ask.
+    pub prompt: String,
+}
+
+/// Options of `verify-receipt`.
+#[derive(Debug, Args)]
+pub struct VerifyReceiptArgs {
+    /// Receipt with signature, hex, as in the answer's `openledger.receipt`.
+    #[arg(long)]
+    pub receipt: String,
+    /// Voucher with signature, hex.
+    #[arg(long)]
+    pub voucher: String,
+    /// The worker's service key, 0x-prefixed hex; read from the chain when absent.
+    #[arg(long)]
+    pub key: Option<String>,
+    /// Text that was delivered; checked against the receipt's commitment together with the salt.
+    #[arg(long, requires = "output_salt")]
+    pub output: Option<String>,
+    /// Salt of the output commitment, hex.
+    #[arg(long)]
+    pub output_salt: Option<String>,
+    /// Chain.
+    #[command(flatten)]
+    pub chain: ChainArgs,
+}
+
+/// Options of `bench`.
+#[derive(Debug, Args)]
+pub struct BenchArgs {
+    /// Folder of a small model for absolute figures.
+    #[arg(long, value_name = "DIR")]
+    pub base: Option<PathBuf>,
+    /// Repeats of each measurement, interleaved.
+    #[arg(long, default_value_t = 5)]
+    pub repeats: usize,
+    /// Write JSON instead of text.
+    #[arg(long)]
+    pub json: bool,
+}
