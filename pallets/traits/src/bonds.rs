@@ -21,6 +21,6 @@ pub trait BondLedger<AccountId> {
     fn unreserve(who: &AccountId, amount: Balance);
     /// The bond answers for something until `block`: no withdrawal before it. Never moves back.
     fn liable_until(who: &AccountId, block: BlockNumber);
-    /// The last block until which the bond answers for something; 0 for none.
+    /// The block until which the bond answers for something, as given to `liable_until`; 0 for none.
     fn last_liable(who: &AccountId) -> BlockNumber;
 }

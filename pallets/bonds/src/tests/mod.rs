@@ -1,0 +1,5 @@
+//! Tests, one file a feature.
+
+mod exposure;
+mod histories;
+mod stake;
