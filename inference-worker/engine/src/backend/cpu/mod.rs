@@ -1,0 +1,355 @@
+//! The CPU backend: a Llama decoder in f32 over panels of weights.
+//!
+//! Every row of a step is computed by operations that do not depend on the other rows, so an answer
+//! has the same bits alone, in any batch, and after preemption.
+
+mod attention;
+mod gemm;
+pub mod kernels;
+pub(crate) mod math;
+mod rope;
+
+use super::{Backend, StepBatch};
+use crate::error::{EngineError, StepError};
+use crate::kv::PAGE_TOKENS;
+use crate::lora::LoraSite;
+use crate::panels::PanelMatrix;
+use attention::{Heads, LayerPages};
+use candle_core::Tensor;
+use gemm::{add_lora, multiply_all, PackedRows, Product, RowTile, SharedRows};
+use kernels::Isa;
+use math::{add, rms_norm, silu_mul};
+use openledger_model::{LayerWeights, ModelConfig, Site, Weights};
+use rayon::prelude::*;
+use rope::Rope;
+
+/// Multiply-adds of attention below which other threads are not asked.
+const SERIAL_ATTENTION: usize = 200_000;
+
+/// The decoder with its weights and its key-value memory.
+pub struct CpuBackend {
+    isa: Isa,
+    config: ModelConfig,
+    heads: Heads,
+    rope: Rope,
+    embed: PanelMatrix,
+    layers: Vec<Layer>,
+    norm: Vec<f32>,
+    lm_head: Option<PanelMatrix>,
+    pages: Vec<LayerPages>,
+    buffers: Buffers,
+}
+
+struct Layer {
+    input_norm: Vec<f32>,
+    post_attention_norm: Vec<f32>,
+    sites: [PanelMatrix; Site::ALL.len()],
+}
+
+/// Activations of a step, kept between steps for their memory.
+#[derive(Default)]
+struct Buffers {
+    x: Vec<f32>,
+    normed: Vec<f32>,
+    q: Vec<f32>,
+    k: Vec<f32>,
+    v: Vec<f32>,
+    attended: Vec<f32>,
+    gate: Vec<f32>,
+    up: Vec<f32>,
+    delta: Vec<f32>,
+    logits: Vec<f32>,
+    packed: PackedRows,
+}
+
+impl CpuBackend {
+    /// Lays out the weights and takes memory for `pages` pages; positions go up to `context`.
+    ///
+    /// # Errors
+    /// When a tensor does not have the configuration's shape or is not finite.
+    pub fn new(
+        config: &ModelConfig,
+        weights: Weights,
+        pages: u32,
+        context: usize,
+    ) -> Result<Self, EngineError> {
+        let hidden = config.hidden_size;
+        let heads = Heads {
+            queries: config.num_attention_heads,
+            keys: config.num_key_value_heads,
+            dim: config.head_dim,
+        };
+        let embed = matrix("embed_tokens", &weights.embed, config.vocab_size, hidden)?;
+        let lm_head = match &weights.lm_head {
+            Some(tensor) => Some(matrix("lm_head", tensor, config.vocab_size, hidden)?),
+            None => None,
+        };
+        let norm = vector("norm", &weights.norm, hidden)?;
+        let mut layers = Vec::with_capacity(weights.layers.len());
+        // By value: a layer's tensors are freed as soon as its panels stand.
+        for (i, layer) in weights.layers.into_iter().enumerate() {
+            layers.push(Layer::new(config, i, &layer)?);
+        }
+        if layers.len() != config.num_hidden_layers {
+            return Err(EngineError::Weights {
+                name: "layers".to_owned(),
+                reason: format!("{} of {}", layers.len(), config.num_hidden_layers),
+            });
+        }
+        Ok(Self {
+            isa: Isa::detect(),
+            heads,
+            rope: Rope::new(config, context),
+            embed,
+            norm,
+            lm_head,
+            pages: (0..layers.len())
+                .map(|_| LayerPages::new(heads, pages as usize))
+                .collect(),
+            layers,
+            buffers: Buffers::default(),
+            config: config.clone(),
+        })
+    }
+
+    /// Bytes of one page over all layers.
+    pub fn page_bytes(config: &ModelConfig) -> usize {
+        let row = config.num_key_value_heads * config.head_dim;
+        2 * config.num_hidden_layers * row * PAGE_TOKENS * size_of::<f32>()
+    }
+}
+
+impl Layer {
+    fn new(config: &ModelConfig, index: usize, layer: &LayerWeights) -> Result<Self, EngineError> {
+        let name = |part: &str| format!("layer {index} {part}");
+        let site = |site: Site| {
+            let (outputs, inputs) = site.shape(config);
+            matrix(&name(site.module()), layer.site(site), outputs, inputs)
+        };
+        let [q, k, v, o, gate, up, down] = Site::ALL.map(site);
+        let hidden = config.hidden_size;
+        Ok(Self {
+            input_norm: vector(&name("input_layernorm"), &layer.input_norm, hidden)?,
+            post_attention_norm: vector(
+                &name("post_attention_layernorm"),
+                &layer.post_attention_norm,
+                hidden,
+            )?,
+            sites: [q?, k?, v?, o?, gate?, up?, down?],
+        })
+    }
+}
+
+fn values(name: &str, tensor: &Tensor, shape: &[usize]) -> Result<Vec<f32>, EngineError> {
+    let refuse = |reason: String| EngineError::Weights {
+        name: name.to_owned(),
+        reason,
+    };
+    if tensor.dims() != shape {
+        return Err(refuse(format!("shape {:?}, not {shape:?}", tensor.dims())));
+    }
+    let values = tensor
+        .flatten_all()
+        .and_then(|t| t.to_vec1::<f32>())
+        .map_err(|e| refuse(e.to_string()))?;
+    if values.iter().all(|v| v.is_finite()) {
+        Ok(values)
+    } else {
+        Err(refuse("a value is not finite".to_owned()))
+    }
+}
+
+fn vector(name: &str, tensor: &Tensor, len: usize) -> Result<Vec<f32>, EngineError> {
+    values(name, tensor, &[len])
+}
+
+fn matrix(
+    name: &str,
+    tensor: &Tensor,
+    outputs: usize,
+    inputs: usize,
+) -> Result<PanelMatrix, EngineError> {
+    let rows = values(name, tensor, &[outputs, inputs])?;
+    Ok(PanelMatrix::from_rows(outputs, inputs, &rows))
+}
+
+impl Backend for CpuBackend {
+    fn name(&self) -> String {
+        format!("cpu-{}", self.isa.name())
+    }
+
+    fn step(&mut self, batch: &StepBatch) -> Result<&[f32], StepError> {
+        let Self {
+            isa,
+            config,
+            heads,
+            rope,
+            embed,
+            layers,
+            norm,
+            lm_head,
+            pages,
+            buffers: b,
+        } = self;
+        let (isa, heads) = (*isa, *heads);
+        let eps = config.rms_norm_eps as f32;
+        let (rows, hidden) = (batch.tokens.len(), config.hidden_size);
+        let q_width = heads.queries * heads.dim;
+        let kv_width = heads.keys * heads.dim;
+        b.x.resize(rows * hidden, 0.0);
+        b.normed.resize(rows * hidden, 0.0);
+        b.delta.resize(rows * hidden, 0.0);
+        b.q.resize(rows * q_width, 0.0);
+        b.k.resize(rows * kv_width, 0.0);
+        b.v.resize(rows * kv_width, 0.0);
+        b.attended.resize(rows * q_width, 0.0);
+        b.gate.resize(rows * config.intermediate_size, 0.0);
+        b.up.resize(rows * config.intermediate_size, 0.0);
+
+        for (token, row) in batch.tokens.iter().zip(b.x.chunks_exact_mut(hidden)) {
+            embed.copy_row(*token as usize, row);
+        }
+        for (index, (layer, pages)) in layers.iter().zip(pages.iter_mut()).enumerate() {
+            let linear = |x: &PackedRows, outs: &mut [(Site, &mut [f32])]| {
+                linear(isa, layer, index, batch, x, outs);
+            };
+            rms_norm(isa, &b.x, &layer.input_norm, eps, &mut b.normed);
+            b.packed.pack(&b.normed, hidden);
+            linear(
+                &b.packed,
+                &mut [
+                    (Site::Q, &mut b.q),
+                    (Site::K, &mut b.k),
+                    (Site::V, &mut b.v),
+                ],
+            );
+            rope.rotate(&batch.positions, &mut b.q, heads.queries);
+            rope.rotate(&batch.positions, &mut b.k, heads.keys);
+            for row in 0..rows {
+                let kv = row * kv_width..(row + 1) * kv_width;
+                let table = &batch.tables[batch.sequences[row] as usize];
+                let position = batch.positions[row] as usize;
+                pages.write(table, position, &b.k[kv.clone()], &b.v[kv]);
+            }
+            attend_all(isa, heads, batch, pages, &b.q, &mut b.attended);
+            b.packed.pack(&b.attended, q_width);
+            linear(&b.packed, &mut [(Site::O, &mut b.delta)]);
+            add(&mut b.x, &b.delta);
+
+            rms_norm(isa, &b.x, &layer.post_attention_norm, eps, &mut b.normed);
+            b.packed.pack(&b.normed, hidden);
+            linear(
+                &b.packed,
+                &mut [(Site::Gate, &mut b.gate), (Site::Up, &mut b.up)],
+            );
+            silu_mul(isa, &mut b.gate, &b.up);
+            b.packed.pack(&b.gate, config.intermediate_size);
+            linear(&b.packed, &mut [(Site::Down, &mut b.delta)]);
+            add(&mut b.x, &b.delta);
+        }
+
+        b.normed.resize(batch.wanted.len() * hidden, 0.0);
+        for (row, out) in batch.wanted.iter().zip(b.normed.chunks_exact_mut(hidden)) {
+            let row = *row as usize;
+            rms_norm(isa, &b.x[row * hidden..(row + 1) * hidden], norm, eps, out);
+        }
+        b.packed.pack(&b.normed, hidden);
+        b.logits.resize(batch.wanted.len() * config.vocab_size, 0.0);
+        let product = Product {
+            weights: lm_head.as_ref().unwrap_or(embed),
+            out: &mut b.logits,
+        };
+        multiply_all(isa, &b.packed, &mut [product]);
+        Ok(&b.logits)
+    }
+}
+
+/// One adapter's pair on one tile of its rows.
+type LoraTask<'a> = (&'a LoraSite, RowTile<'a>, SharedRows);
+
+/// The frozen products of some matrices that share their argument, then the adapters' deltas.
+fn linear(
+    isa: Isa,
+    layer: &Layer,
+    index: usize,
+    batch: &StepBatch,
+    x: &PackedRows,
+    outs: &mut [(Site, &mut [f32])],
+) {
+    let mut products: Vec<Product<'_>> = outs
+        .iter_mut()
+        .map(|(site, out)| Product {
+            weights: &layer.sites[site.index()],
+            out,
+        })
+        .collect();
+    multiply_all(isa, x, &mut products);
+
+    let shared: Vec<(Site, SharedRows)> = outs
+        .iter_mut()
+        .map(|(site, out)| {
+            let width = layer.sites[site.index()].outputs();
+            (*site, SharedRows::new(out, width))
+        })
+        .collect();
+    let mut tasks: Vec<LoraTask<'_>> = Vec::new();
+    for segment in batch.lora.segments() {
+        let Some(adapter) = &segment.adapter else {
+            continue;
+        };
+        for (site, out) in &shared {
+            if let Some(pair) = adapter.site(index, *site) {
+                let tiles = x.tiles(segment.first, segment.rows);
+                tasks.extend(tiles.map(|tile| (pair, tile, *out)));
+            }
+        }
+    }
+    let work: usize = tasks
+        .iter()
+        .map(|(pair, tile, _)| tile.rows * pair.a.outputs() * (pair.a.inputs() + pair.b.outputs()))
+        .sum();
+    let run = |scratch: &mut Vec<f32>, task: &LoraTask<'_>| {
+        let (pair, tile, out) = *task;
+        // SAFETY: tasks differ in their matrix's result or in their rows.
+        unsafe { add_lora(isa, &pair.a, &pair.b, pair.scale, tile, scratch, out) };
+    };
+    if work < gemm::SERIAL_BELOW || tasks.len() == 1 {
+        let mut scratch = Vec::new();
+        tasks.iter().for_each(|task| run(&mut scratch, task));
+    } else {
+        tasks.par_iter().for_each_init(Vec::new, run);
+    }
+}
+
+fn attend_all(
+    isa: Isa,
+    heads: Heads,
+    batch: &StepBatch,
+    pages: &LayerPages,
+    q: &[f32],
+    out: &mut [f32],
+) {
+    let group = heads.queries / heads.keys * heads.dim;
+    let width = heads.queries * heads.dim;
+    let shared = SharedRows::new(out, width);
+    let run = |scores: &mut Vec<f32>, task: usize| {
+        let (row, head) = (task / heads.keys, task % heads.keys);
+        let table = &batch.tables[batch.sequences[row] as usize];
+        let len = batch.positions[row] as usize + 1;
+        let q = &q[row * width + head * group..][..group];
+        // SAFETY: a task owns its row's columns of this head group.
+        let out = unsafe { shared.part(row, head * group, group) };
+        pages.attend(isa, table, len, head, q, scores, out);
+    };
+    let tasks = batch.tokens.len() * heads.keys;
+    let tokens: usize = batch.positions.iter().map(|p| *p as usize + 1).sum();
+    if 2 * tokens * width < SERIAL_ATTENTION {
+        let mut scores = Vec::new();
+        (0..tasks).for_each(|task| run(&mut scores, task));
+    } else {
+        (0..tasks)
+            .into_par_iter()
+            .with_min_len(heads.keys)
+            .for_each_init(Vec::new, run);
+    }
+}

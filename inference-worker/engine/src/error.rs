@@ -1,0 +1,124 @@
+//! What can go wrong, by who has to act.
+
+use crate::adapters::AdapterId;
+use thiserror::Error;
+
+/// The engine cannot start.
+#[derive(Debug, Error)]
+pub enum EngineError {
+    /// An option is without a meaning.
+    #[error("option {0}")]
+    Options(String),
+    /// Weights that do not fit the configuration.
+    #[error("weights of {name}: {reason}")]
+    Weights {
+        /// The matrix.
+        name: String,
+        /// What does not fit.
+        reason: String,
+    },
+    /// The operating system gave no thread.
+    #[error("no thread for the engine: {0}")]
+    Thread(String),
+}
+
+/// An adapter cannot be loaded or named.
+#[derive(Debug, Error, PartialEq, Eq)]
+pub enum AdapterError {
+    /// Its layers are not those of the base model.
+    #[error("the adapter has {adapter} layers, the base model {model}")]
+    Layers {
+        /// Layers of the adapter.
+        adapter: usize,
+        /// Layers of the base model.
+        model: usize,
+    },
+    /// A pair does not fit its matrix.
+    #[error("layer {layer}: the pair of {module} does not fit the base model")]
+    Shape {
+        /// The layer.
+        layer: usize,
+        /// The matrix.
+        module: &'static str,
+    },
+    /// A weight is NaN or infinite.
+    #[error("layer {layer}: {module} has a weight that is not finite")]
+    NotFinite {
+        /// The layer.
+        layer: usize,
+        /// The matrix.
+        module: &'static str,
+    },
+    /// The pool's bytes are taken.
+    #[error("the adapter needs {needed} bytes, {free} are free")]
+    PoolFull {
+        /// Bytes of the adapter.
+        needed: usize,
+        /// Bytes left.
+        free: usize,
+    },
+    /// No such adapter is loaded.
+    #[error("adapter {0} is not loaded")]
+    Unknown(AdapterId),
+    /// The alias was moved by somebody else.
+    #[error("the alias points at {current:?}")]
+    AliasChanged {
+        /// What it points at now.
+        current: Option<AdapterId>,
+    },
+}
+
+/// A request is refused.
+#[derive(Debug, Error, PartialEq, Eq)]
+pub enum SubmitError {
+    /// Nothing to go on from.
+    #[error("the prompt is empty")]
+    EmptyPrompt,
+    /// Nothing to generate.
+    #[error("max_new_tokens is 0")]
+    NoNewTokens,
+    /// The prompt leaves no room for a token.
+    #[error(
+        "the prompt has {prompt} tokens; the context holds {context} with at least one new token"
+    )]
+    PromptTooLong {
+        /// Tokens of the prompt.
+        prompt: usize,
+        /// Tokens of the context.
+        context: usize,
+    },
+    /// A prompt token that the model does not have.
+    #[error("token {token} is outside the vocabulary of {vocabulary}")]
+    UnknownToken {
+        /// The token.
+        token: u32,
+        /// Size of the vocabulary.
+        vocabulary: usize,
+    },
+    /// The adapter is not loaded; the base model never answers in its place.
+    #[error("adapter {0} is not loaded")]
+    UnknownAdapter(AdapterId),
+    /// A sampling parameter without a meaning.
+    #[error("{0}")]
+    Sampling(&'static str),
+    /// Too many requests wait.
+    #[error("the queue of {0} requests is full")]
+    QueueFull(usize),
+    /// The engine was shut down.
+    #[error("the engine has stopped")]
+    Stopped,
+}
+
+/// A step failed; the requests in it end with this.
+#[derive(Clone, Debug, Error, PartialEq, Eq)]
+pub enum StepError {
+    /// The model computed something that is no number.
+    #[error("the model's logits are not finite")]
+    NotFinite,
+    /// The request's own stop check panicked.
+    #[error("the request's stop check panicked")]
+    StopCheck,
+    /// The backend failed.
+    #[error("backend: {0}")]
+    Backend(String),
+}

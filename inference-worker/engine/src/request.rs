@@ -1,0 +1,171 @@
+//! What is asked of the engine, and the stream of what comes back.
+
+use crate::adapters::AdapterId;
+use crate::error::StepError;
+use crate::sampling::Sampling;
+use std::fmt;
+use std::task::{Context, Poll};
+use tokio::sync::mpsc;
+
+/// Decides after each token, from all output tokens so far, whether the answer ends here.
+pub type StopCheck = Box<dyn FnMut(&[u32]) -> bool + Send>;
+
+/// One completion to compute.
+pub struct Request {
+    /// Token ids of the prompt, special tokens included.
+    pub prompt: Vec<u32>,
+    /// The adapter; none for the base model.
+    pub adapter: Option<AdapterId>,
+    /// How tokens are drawn.
+    pub sampling: Sampling,
+    /// Key of the draws: the same request with the same seed gives the same tokens.
+    pub seed: [u8; 32],
+    /// The most tokens to generate; the context's end may come earlier.
+    pub max_new_tokens: usize,
+    /// Tokens that end the answer. They are neither delivered nor counted.
+    pub stop_tokens: Vec<u32>,
+    /// Ends the answer after a token, as for stop strings, which need text. That token is delivered
+    /// and counted. Called on the engine's thread: keep it quick.
+    pub stop: Option<StopCheck>,
+    /// Log-probabilities of each token, with this many alternatives; none computes nothing.
+    pub logprobs: Option<usize>,
+}
+
+impl Request {
+    /// A greedy request to the base model without stop tokens.
+    pub fn new(prompt: Vec<u32>, max_new_tokens: usize) -> Self {
+        Self {
+            prompt,
+            adapter: None,
+            sampling: Sampling::GREEDY,
+            seed: [0; 32],
+            max_new_tokens,
+            stop_tokens: Vec::new(),
+            stop: None,
+            logprobs: None,
+        }
+    }
+}
+
+impl fmt::Debug for Request {
+    /// Prompts are private: only their length is shown.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Request")
+            .field("prompt_tokens", &self.prompt.len())
+            .field("adapter", &self.adapter)
+            .field("sampling", &self.sampling)
+            .field("max_new_tokens", &self.max_new_tokens)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Log-probabilities at one position, in the model's own distribution (before temperature and cuts).
+#[derive(Clone, Debug, PartialEq)]
+pub struct Logprobs {
+    /// Of the token drawn.
+    pub chosen: f32,
+    /// The most probable tokens, most probable first.
+    pub top: Vec<(u32, f32)>,
+}
+
+/// A generated token.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Token {
+    /// Its id.
+    pub id: u32,
+    /// If asked for.
+    pub logprobs: Option<Logprobs>,
+}
+
+/// Why an answer ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FinishReason {
+    /// A stop token was drawn.
+    StopToken(u32),
+    /// The request's own check ended it.
+    StopCheck,
+    /// `max_new_tokens` or the context's end was reached.
+    Length,
+}
+
+impl FinishReason {
+    /// The word of the OpenAI API.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::StopToken(_) | Self::StopCheck => "stop",
+            Self::Length => "length",
+        }
+    }
+}
+
+/// With how many others a forward pass was shared.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Sharing {
+    /// Requests in the pass.
+    pub requests: usize,
+    /// Different adapters among them.
+    pub distinct_adapters: usize,
+    /// Requests of the base model among them.
+    pub base_requests: usize,
+}
+
+/// The end of an answer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Finished {
+    /// Why.
+    pub reason: FinishReason,
+    /// Tokens of the prompt.
+    pub prompt_tokens: usize,
+    /// Tokens delivered.
+    pub output_tokens: usize,
+    /// Root of the execution fingerprint, see [`crate::fingerprint`].
+    pub fingerprint: [u8; 32],
+    /// The most crowded forward pass that this answer was part of.
+    pub widest_step: Sharing,
+}
+
+/// What a stream carries: tokens, then one end.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Event {
+    /// The next token.
+    Token(Token),
+    /// The answer is complete.
+    Finished(Finished),
+    /// The answer failed; nothing more comes, and nothing of it is to be billed.
+    Failed(StepError),
+}
+
+/// The events of one request. Dropping it cancels the request: its pages are free before the next step.
+#[derive(Debug)]
+pub struct TokenStream {
+    pub(crate) events: mpsc::UnboundedReceiver<Event>,
+}
+
+impl TokenStream {
+    /// The next event; `None` after the last, or when the engine stopped before the end.
+    pub async fn next(&mut self) -> Option<Event> {
+        self.events.recv().await
+    }
+
+    /// [`Self::next`] for threads outside an async runtime.
+    pub fn blocking_next(&mut self) -> Option<Event> {
+        self.events.blocking_recv()
+    }
+
+    /// [`Self::next`] for hand-written streams.
+    pub fn poll_next(&mut self, context: &mut Context<'_>) -> Poll<Option<Event>> {
+        self.events.poll_recv(context)
+    }
+
+    /// Waits for the end and gives all tokens with it; `None` when the engine stopped before.
+    pub fn blocking_collect(mut self) -> Option<(Vec<Token>, Result<Finished, StepError>)> {
+        let mut tokens = Vec::new();
+        loop {
+            match self.blocking_next()? {
+                Event::Token(token) => tokens.push(token),
+                Event::Finished(end) => return Some((tokens, Ok(end))),
+                Event::Failed(error) => return Some((tokens, Err(error))),
+            }
+        }
+    }
+}

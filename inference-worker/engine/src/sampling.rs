@@ -1,0 +1,262 @@
+//! Drawing the next token: greedy, temperature, top-k, top-p; the same on every machine.
+//!
+//! The random number of a position comes from ChaCha20 keyed by the request's seed with the position
+//! as its stream, so it depends on nothing else: not on the batch, not on preemption, and an auditor
+//! draws it again from the receipt's seed. All arithmetic is IEEE 754 in a fixed order.
+
+use crate::backend::cpu::math::{exp, log_sum_exp};
+use crate::error::SubmitError;
+use rand::Rng;
+use rand_chacha::rand_core::SeedableRng;
+use rand_chacha::ChaCha20Rng;
+
+/// How tokens are drawn.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Sampling {
+    /// Divides the logits; 0 is greedy: the largest logit, the lowest id among equals.
+    pub temperature: f32,
+    /// Keeps the most probable tokens up to this mass; in (0, 1], 1 keeps all.
+    pub top_p: f32,
+    /// Keeps this many of the most probable tokens; 0 keeps all.
+    pub top_k: usize,
+}
+
+impl Sampling {
+    /// The most probable token, always.
+    pub const GREEDY: Self = Self {
+        temperature: 0.0,
+        top_p: 1.0,
+        top_k: 0,
+    };
+
+    /// Refuses values without a meaning.
+    pub fn validate(&self) -> Result<(), SubmitError> {
+        if !(self.temperature.is_finite() && (0.0..=100.0).contains(&self.temperature)) {
+            return Err(SubmitError::Sampling("temperature must be from 0 to 100"));
+        }
+        if !(self.top_p > 0.0 && self.top_p <= 1.0) {
+            return Err(SubmitError::Sampling("top_p must be above 0 and at most 1"));
+        }
+        Ok(())
+    }
+}
+
+impl Default for Sampling {
+    /// The distribution of the model: temperature 1, nothing cut off.
+    fn default() -> Self {
+        Self {
+            temperature: 1.0,
+            top_p: 1.0,
+            top_k: 0,
+        }
+    }
+}
+
+/// A uniform number in [0, 1) for a position, with 53 random bits.
+pub fn uniform(seed: &[u8; 32], position: u64) -> f64 {
+    let mut rng = ChaCha20Rng::from_seed(*seed);
+    rng.set_stream(position);
+    (rng.random::<u64>() >> 11) as f64 / (1u64 << 53) as f64
+}
+
+/// Draws the token at `position` (of the sequence, prompt included) from its logits.
+///
+/// The distribution is that of the logits divided by the temperature, cut to `top_k`, then to the
+/// smallest set of most probable tokens whose mass reaches `top_p`; the draw walks it from the most
+/// probable token on, lower ids first among equals.
+pub fn draw(logits: &[f32], sampling: &Sampling, seed: &[u8; 32], position: u64) -> u32 {
+    if sampling.temperature == 0.0 {
+        return top(logits, 1).first().map_or(0, |(id, _)| *id);
+    }
+    let all = logits.len();
+    let keep = if sampling.top_k == 0 {
+        all
+    } else {
+        sampling.top_k.min(all)
+    };
+    let candidates = top(logits, keep);
+    let Some((first, max)) = candidates.first().copied() else {
+        return 0;
+    };
+    let weights: Vec<f64> = candidates
+        .iter()
+        .map(|(_, v)| f64::from(exp((v - max) / sampling.temperature)))
+        .collect();
+    let total: f64 = weights.iter().sum();
+    let limit = total * f64::from(sampling.top_p);
+    let mut mass = 0.0;
+    let mut kept = 0;
+    for weight in &weights {
+        mass += weight;
+        kept += 1;
+        if mass >= limit {
+            break;
+        }
+    }
+    let target = uniform(seed, position) * mass;
+    let mut walked = 0.0;
+    for ((id, _), weight) in candidates.iter().zip(&weights).take(kept) {
+        walked += weight;
+        if target < walked {
+            return *id;
+        }
+    }
+    first
+}
+
+/// The `count` largest logits with their ids, largest first, lower ids first among equals. A NaN is
+/// below everything.
+pub fn top(logits: &[f32], count: usize) -> Vec<(u32, f32)> {
+    let key = |v: f32| if v.is_nan() { f32::NEG_INFINITY } else { v };
+    let order = |a: &(u32, f32), b: &(u32, f32)| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0));
+    let count = count.min(logits.len());
+    if count == 0 {
+        return Vec::new();
+    }
+    if count > 64 {
+        let mut all: Vec<(u32, f32)> = logits
+            .iter()
+            .enumerate()
+            .map(|(i, v)| (i as u32, key(*v)))
+            .collect();
+        if count < all.len() {
+            all.select_nth_unstable_by(count - 1, order);
+            all.truncate(count);
+        }
+        all.sort_unstable_by(order);
+        return all;
+    }
+    let mut best: Vec<(u32, f32)> = Vec::with_capacity(count + 1);
+    for (i, v) in logits.iter().enumerate() {
+        let entry = (i as u32, key(*v));
+        if best.len() == count && best.last().is_some_and(|last| order(last, &entry).is_lt()) {
+            continue;
+        }
+        let at = best.partition_point(|other| order(other, &entry).is_lt());
+        best.insert(at, entry);
+        best.truncate(count);
+    }
+    best
+}
+
+/// What is subtracted from a logit to get its log-probability in the model's own distribution.
+pub fn log_normaliser(logits: &[f32]) -> f64 {
+    log_sum_exp(logits)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn counts(logits: &[f32], sampling: &Sampling, draws: u64) -> Vec<f64> {
+        let mut counts = vec![0.0; logits.len()];
+        for position in 0..draws {
+            counts[draw(logits, sampling, &[7; 32], position) as usize] += 1.0 / draws as f64;
+        }
+        counts
+    }
+
+    #[test]
+    fn greedy_should_take_the_largest_and_the_lowest_id_among_equals() {
+        let logits = [0.5, 2.0, 2.0, f32::NAN];
+        assert_eq!(draw(&logits, &Sampling::GREEDY, &[0; 32], 0), 1);
+    }
+
+    #[test]
+    fn draws_should_follow_the_distribution() {
+        let logits = [1.0f32, 0.0, 2.0, -1.0];
+        for temperature in [0.7f32, 1.0, 1.8] {
+            let sampling = Sampling {
+                temperature,
+                ..Sampling::default()
+            };
+            let weights: Vec<f64> = logits
+                .iter()
+                .map(|v| f64::from(v / temperature).exp())
+                .collect();
+            let total: f64 = weights.iter().sum();
+            for (count, weight) in counts(&logits, &sampling, 40_000).iter().zip(weights) {
+                assert!((count - weight / total).abs() < 0.01);
+            }
+        }
+    }
+
+    #[test]
+    fn top_k_and_top_p_should_cut_the_tail() {
+        let logits = [1.0f32, 0.0, 2.0, -1.0];
+        let two = Sampling {
+            top_k: 2,
+            ..Sampling::default()
+        };
+        let found = counts(&logits, &two, 2_000);
+        assert!(found[0] > 0.0 && found[2] > 0.0 && found[1] == 0.0 && found[3] == 0.0);
+        // The largest has 0.64 of the mass: 0.6 keeps it alone, 0.7 adds the next.
+        let narrow = Sampling {
+            top_p: 0.6,
+            ..Sampling::default()
+        };
+        let found = counts(&logits, &narrow, 512);
+        assert_eq!(found, [0.0, 0.0, 1.0, 0.0]);
+        let wider = Sampling {
+            top_p: 0.7,
+            ..Sampling::default()
+        };
+        let found = counts(&logits, &wider, 2_000);
+        assert!(found[0] > 0.0 && found[1] == 0.0);
+    }
+
+    #[test]
+    fn a_draw_should_depend_on_seed_and_position_only() {
+        let logits: Vec<f32> = (0..100).map(|i| (i as f32).sin()).collect();
+        let sampling = Sampling::default();
+        let tokens = |seed: [u8; 32]| -> Vec<u32> {
+            (0..32)
+                .map(|p| draw(&logits, &sampling, &seed, p))
+                .collect()
+        };
+        assert_eq!(tokens([1; 32]), tokens([1; 32]));
+        assert_ne!(tokens([1; 32]), tokens([2; 32]));
+        let backwards: Vec<u32> = (0..32)
+            .rev()
+            .map(|p| draw(&logits, &sampling, &[1; 32], p))
+            .collect();
+        assert!(tokens([1; 32]).iter().eq(backwards.iter().rev()));
+    }
+
+    #[test]
+    fn top_should_agree_with_a_full_sort_for_any_count() {
+        let logits: Vec<f32> = (0..500).map(|i| ((i * 37) % 101) as f32).collect();
+        let mut all: Vec<(u32, f32)> = logits
+            .iter()
+            .enumerate()
+            .map(|(i, v)| (i as u32, *v))
+            .collect();
+        all.sort_by(|a, b| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0)));
+        for count in [0, 1, 8, 64, 65, 300, 500, 600] {
+            assert_eq!(top(&logits, count), all[..count.min(500)]);
+        }
+    }
+
+    #[test]
+    fn values_without_a_meaning_should_be_refused() {
+        for (temperature, top_p) in [(-1.0, 1.0), (f32::NAN, 1.0), (1.0, 0.0), (1.0, 1.1)] {
+            let sampling = Sampling {
+                temperature,
+                top_p,
+                top_k: 0,
+            };
+            assert!(sampling.validate().is_err());
+        }
+    }
+
+    #[test]
+    fn log_probabilities_should_sum_to_one() {
+        let logits: Vec<f32> = (0..70).map(|i| (i as f32).cos() * 3.0).collect();
+        let normaliser = log_normaliser(&logits);
+        let total: f64 = logits
+            .iter()
+            .map(|v| (f64::from(*v) - normaliser).exp())
+            .sum();
+        assert!((total - 1.0).abs() < 1e-5);
+    }
+}

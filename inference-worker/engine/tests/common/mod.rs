@@ -1,0 +1,216 @@
+//! What the engine's tests share: a small model, adapters of any rank, and teacher-forced passes.
+
+#![allow(dead_code)]
+
+use candle_core::{Device, Tensor};
+use openledger_engine::backend::{Backend, StepBatch};
+use openledger_engine::kv::{pages_for, PAGE_TOKENS};
+use openledger_engine::lora::{LoraAdapter, LoraBatch};
+use openledger_engine::{Engine, EngineHandle, EngineOptions, Request, TokenStream};
+use openledger_model::{Adapter, LoraConfig, ModelConfig, Site, Targets, Weights};
+use std::sync::{mpsc, Arc};
+
+/// Grouped-query attention and widths that fill no vector.
+pub fn config() -> ModelConfig {
+    ModelConfig {
+        vocab_size: 101,
+        hidden_size: 36,
+        intermediate_size: 70,
+        num_hidden_layers: 3,
+        num_attention_heads: 6,
+        num_key_value_heads: 2,
+        head_dim: 6,
+        rms_norm_eps: 1e-5,
+        rope_theta: 10_000.0,
+        rope_scaling: None,
+        max_position_embeddings: 160,
+        tie_word_embeddings: false,
+        bos_token_id: None,
+        eos_token_ids: Vec::new(),
+    }
+}
+
+/// Random weights, larger than a fresh model's so that answers differ and do not repeat.
+pub fn weights(config: &ModelConfig) -> Weights {
+    let weights = Weights::random(config, 7).unwrap();
+    weights
+        .map(|name, tensor| {
+            Ok(if name.contains("norm") {
+                tensor.clone()
+            } else {
+                (tensor * 12.0)?
+            })
+        })
+        .unwrap()
+}
+
+pub fn engine(options: EngineOptions) -> EngineHandle {
+    let config = config();
+    Engine::start(&config, weights(&config), options).unwrap()
+}
+
+/// An adapter whose effect is of the size of the base's own.
+pub fn adapter(config: &ModelConfig, rank: usize, targets: Targets, seed: u64) -> Adapter {
+    let lora = LoraConfig::new(rank, 2.0 * rank as f64, targets);
+    let mut adapter = Adapter::init(config, lora, seed).unwrap();
+    let mut state = seed;
+    for layer in &mut adapter.layers {
+        for site in Site::ALL {
+            let Some(mut pair) = layer.get(site).cloned() else {
+                continue;
+            };
+            let shape = pair.b.dims2().unwrap();
+            let values: Vec<f32> = (0..shape.0 * shape.1)
+                .map(|_| {
+                    state = state
+                        .wrapping_mul(6_364_136_223_846_793_005)
+                        .wrapping_add(1_442_695_040_888_963_407);
+                    (state >> 40) as f32 / (1u64 << 24) as f32 - 0.5
+                })
+                .collect();
+            pair.b = Tensor::from_vec(values, shape, &Device::Cpu).unwrap();
+            layer.set(site, Some(pair));
+        }
+    }
+    let (json, bytes) = adapter.to_bytes().unwrap();
+    Adapter::from_bytes(&json, &bytes, config).unwrap()
+}
+
+/// Three adapters of different ranks and targets.
+pub fn ragged_adapters(config: &ModelConfig) -> Vec<Adapter> {
+    let names = |names: &[&str]| Targets::Names(names.iter().map(ToString::to_string).collect());
+    vec![
+        adapter(config, 3, Targets::AllLinear, 11),
+        adapter(config, 16, names(&["q_proj", "v_proj"]), 12),
+        adapter(config, 29, names(&["o_proj", "up_proj", "down_proj"]), 13),
+    ]
+}
+
+/// The same pseudo-random prompt for the same salt.
+pub fn prompt(len: usize, salt: usize) -> Vec<u32> {
+    (0..len)
+        .map(|i| ((i * i * 7 + i * 13 + salt * 29 + 5) % 101) as u32)
+        .collect()
+}
+
+/// The tokens of an answer that ends well.
+pub fn tokens(stream: TokenStream) -> Vec<u32> {
+    let (tokens, end) = stream.blocking_collect().expect("the engine runs");
+    let end = end.expect("the answer ends well");
+    assert_eq!(end.output_tokens, tokens.len());
+    tokens.into_iter().map(|t| t.id).collect()
+}
+
+/// A request that samples with a seed of its own.
+pub fn sampled(prompt: Vec<u32>, output: usize, seed: u8) -> Request {
+    let mut request = Request::new(prompt, output);
+    request.sampling.temperature = 1.0;
+    request.seed = [seed; 32];
+    request
+}
+
+/// Makes a request hold the engine once its answer has `at` tokens, until the sender is used.
+pub fn pause_at(request: &mut Request, at: usize) -> mpsc::Sender<()> {
+    let (resume, resumed) = mpsc::channel();
+    request.stop = Some(Box::new(move |output| {
+        if output.len() == at {
+            resumed.recv().expect("a test resumes what it paused");
+        }
+        false
+    }));
+    resume
+}
+
+/// Holds an engine in the midst of a step until it is opened: what is submitted meanwhile begins
+/// together, however slow the machine.
+pub struct Gate {
+    resume: mpsc::Sender<()>,
+    stream: TokenStream,
+}
+
+impl Gate {
+    /// Occupies the engine with one request of two prompt tokens and one output token.
+    pub fn close(engine: &EngineHandle) -> Self {
+        let mut request = Request::new(vec![1, 2], 1);
+        let resume = pause_at(&mut request, 1);
+        let mut stream = engine.submit(request).unwrap();
+        assert!(stream.blocking_next().is_some());
+        Self { resume, stream }
+    }
+
+    /// Lets the engine go on.
+    pub fn open(self) {
+        self.resume.send(()).unwrap();
+        self.stream.blocking_collect().unwrap().1.unwrap();
+    }
+}
+
+/// A sequence with known tokens, and its adapter.
+pub struct Case {
+    pub ids: Vec<u32>,
+    pub adapter: Option<Arc<LoraAdapter>>,
+}
+
+/// Logits of every position of every case, all cases in the same steps: a ragged prefill, then one row
+/// each per step, over pages that lie scattered in memory.
+pub fn forced(backend: &mut dyn Backend, pages: u32, cases: &[Case]) -> Vec<Vec<f32>> {
+    let mut free: Vec<u32> = (0..pages).collect();
+    // Neighbouring positions never lie in neighbouring pages.
+    free.sort_by_key(|p| (p % 3, p * 7 % 5, *p));
+    let tables: Vec<Vec<u32>> = cases
+        .iter()
+        .map(|c| free.split_off(free.len() - pages_for(c.ids.len())))
+        .collect();
+    let mut done = vec![0; cases.len()];
+    let mut logits = vec![Vec::new(); cases.len()];
+    loop {
+        let mut chunks: Vec<(usize, usize)> = cases
+            .iter()
+            .enumerate()
+            .filter(|(i, c)| done[*i] < c.ids.len())
+            .map(|(i, c)| {
+                let prefill = (c.ids.len() / 2 + i).min(c.ids.len());
+                (i, if done[i] == 0 { prefill.max(1) } else { 1 })
+            })
+            .collect();
+        if chunks.is_empty() {
+            return logits;
+        }
+        let mut batch = StepBatch {
+            lora: LoraBatch::group(
+                &mut chunks,
+                |(i, _)| cases[*i].adapter.as_ref(),
+                |(_, rows)| *rows,
+            ),
+            ..StepBatch::default()
+        };
+        for (sequence, (i, rows)) in chunks.iter().enumerate() {
+            for position in done[*i]..done[*i] + rows {
+                batch.wanted.push(batch.tokens.len() as u32);
+                batch.tokens.push(cases[*i].ids[position]);
+                batch.positions.push(position as u32);
+                batch.sequences.push(sequence as u32);
+            }
+            assert!(tables[*i].len() * PAGE_TOKENS >= done[*i] + rows);
+            batch.tables.push(tables[*i].clone());
+        }
+        let result = backend.step(&batch).unwrap();
+        let vocabulary = result.len() / batch.wanted.len();
+        let mut rest = result;
+        for (i, rows) in chunks {
+            let (mine, others) = rest.split_at(rows * vocabulary);
+            logits[i].extend_from_slice(mine);
+            rest = others;
+            done[i] += rows;
+        }
+    }
+}
+
+/// The largest absolute difference.
+pub fn difference(a: &[f32], b: &[f32]) -> f32 {
+    assert_eq!(a.len(), b.len());
+    a.iter()
+        .zip(b)
+        .map(|(a, b)| (a - b).abs())
+        .fold(0.0, f32::max)
+}
