@@ -1,0 +1,80 @@
+//! Accounts.
+
+use parity_scale_codec::{Decode, Encode};
+use scale_info::TypeInfo;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use std::{fmt, str::FromStr};
+use subxt::utils::AccountId32;
+
+/// An account: an sr25519 public key, or the address of a keyless account. Shown in SS58 (prefix 42).
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Encode, Decode, TypeInfo)]
+pub struct AccountId(pub [u8; 32]);
+
+impl fmt::Display for AccountId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        AccountId32(self.0).fmt(f)
+    }
+}
+
+impl fmt::Debug for AccountId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+impl FromStr for AccountId {
+    type Err = String;
+
+    /// Reads SS58 or `0x` and 64 hexadecimal digits.
+    fn from_str(text: &str) -> Result<Self, String> {
+        if let Some(digits) = text.strip_prefix("0x") {
+            let mut bytes = [0; 32];
+            return hex::decode_to_slice(digits, &mut bytes)
+                .map(|()| AccountId(bytes))
+                .map_err(|error| format!("{text} is not an account: {error}"));
+        }
+        AccountId32::from_str(text)
+            .map(|account| AccountId(account.0))
+            .map_err(|error| format!("{text} is not an account: {error}"))
+    }
+}
+
+impl From<[u8; 32]> for AccountId {
+    fn from(bytes: [u8; 32]) -> Self {
+        AccountId(bytes)
+    }
+}
+
+impl From<AccountId> for AccountId32 {
+    fn from(account: AccountId) -> Self {
+        AccountId32(account.0)
+    }
+}
+
+impl Serialize for AccountId {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for AccountId {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        String::deserialize(deserializer)?
+            .parse()
+            .map_err(serde::de::Error::custom)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_account_reads_back_from_what_it_shows() {
+        let account = AccountId([7; 32]);
+        assert_eq!(account.to_string().parse(), Ok(account));
+        assert_eq!(format!("0x{}", hex::encode([7; 32])).parse(), Ok(account));
+        assert!("5Grw".parse::<AccountId>().is_err());
+        assert!("0x07".parse::<AccountId>().is_err());
+    }
+}

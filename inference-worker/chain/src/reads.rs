@@ -1,0 +1,99 @@
+//! Reads with a name.
+
+use crate::{
+    apis::{
+        payouts::Pool,
+        settlement::{GetQuote, NextBatch, Quote},
+        workers::{Find, GetWorker, ServedBy, WorkerInfo},
+    },
+    error::ChainError,
+    AccountId, ChainClient,
+};
+use openledger_primitives::{Balance, BatchSequence, Digest, RevisionId, TermsIndex};
+use parity_scale_codec::Decode;
+
+/// What an account holds, planck.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct AccountBalance {
+    /// Free to be spent, apart from the existential deposit.
+    pub free: Balance,
+    /// On hold for a reason: a channel's deposit, a bond.
+    pub held: Balance,
+}
+
+/// `frame_system::AccountInfo` over `pallet_balances::AccountData`.
+#[derive(Decode)]
+struct AccountInfo {
+    _nonce: u32,
+    _consumers: u32,
+    _providers: u32,
+    _sufficients: u32,
+    free: u128,
+    reserved: u128,
+    _frozen: u128,
+    _flags: u128,
+}
+
+impl ChainClient {
+    /// What the account holds.
+    pub async fn balance(&self, account: AccountId) -> Result<AccountBalance, ChainError> {
+        let info: Option<AccountInfo> =
+            self.storage("System", "Account", &[account.into()]).await?;
+        Ok(
+            info.map_or_else(AccountBalance::default, |info| AccountBalance {
+                free: info.free,
+                held: info.reserved,
+            }),
+        )
+    }
+
+    /// The current epoch of BABE.
+    pub async fn epoch_index(&self) -> Result<u64, ChainError> {
+        Ok(self.storage("Babe", "EpochIndex", &[]).await?.unwrap_or(0))
+    }
+
+    /// Workers that serve a revision and are alive.
+    pub async fn find_workers(&self, revision: RevisionId) -> Result<Vec<WorkerInfo>, ChainError> {
+        self.query(&Find { revision }).await
+    }
+
+    /// What is known of a worker; `None` when it is not registered.
+    pub async fn worker(&self, worker: AccountId) -> Result<Option<WorkerInfo>, ChainError> {
+        self.query(&GetWorker { worker }).await
+    }
+
+    /// Revisions that a worker announces.
+    pub async fn served_by(&self, worker: AccountId) -> Result<Vec<RevisionId>, ChainError> {
+        self.query(&ServedBy { worker }).await
+    }
+
+    /// What a call costs at `terms`, or at those in effect; `None` when revision or terms are unknown.
+    pub async fn quote(
+        &self,
+        revision: RevisionId,
+        terms: Option<TermsIndex>,
+        tokens_in: u32,
+        tokens_out: u32,
+    ) -> Result<Option<Quote>, ChainError> {
+        self.query(&GetQuote {
+            revision,
+            terms,
+            tokens_in,
+            tokens_out,
+        })
+        .await
+    }
+
+    /// Sequence and parent that the worker's next batch must have.
+    pub async fn next_batch(
+        &self,
+        worker: AccountId,
+    ) -> Result<(BatchSequence, Digest), ChainError> {
+        self.query(&NextBatch { worker }).await
+    }
+
+    /// Unattributed fees of a revision, planck.
+    pub async fn pool(&self, revision: RevisionId) -> Result<Balance, ChainError> {
+        self.query(&Pool { revision }).await
+    }
+}
