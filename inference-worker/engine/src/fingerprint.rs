@@ -104,8 +104,8 @@ mod tests {
     fn bf16_should_round_to_nearest_even() {
         for (value, bits) in [
             (1.0, 0x3f80),
-            (1.003_906_25, 0x3f80),
-            (1.011_718_75, 0x3f82),
+            (1.0 + 1.0 / 256.0, 0x3f80),
+            (1.0 + 3.0 / 256.0, 0x3f82),
             (1.004, 0x3f81),
             (f32::NEG_INFINITY, 0xff80),
         ] {
