@@ -10,6 +10,9 @@ use rand::Rng;
 use rand_chacha::rand_core::SeedableRng;
 use rand_chacha::ChaCha20Rng;
 
+/// Most probable tokens that are sorted first when a cut needs an order.
+const SORTED_FIRST: usize = 64;
+
 /// How tokens are drawn.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Sampling {
@@ -62,46 +65,64 @@ pub fn uniform(seed: &[u8; 32], position: u64) -> f64 {
 /// Draws the token at `position` (of the sequence, prompt included) from its logits.
 ///
 /// The distribution is that of the logits divided by the temperature, cut to `top_k`, then to the
-/// smallest set of most probable tokens whose mass reaches `top_p`; the draw walks it from the most
-/// probable token on, lower ids first among equals.
+/// smallest set of most probable tokens whose mass reaches `top_p`. The draw walks what is kept: from
+/// the most probable token on, lower ids first among equals, or in order of ids when nothing is cut.
 pub fn draw(logits: &[f32], sampling: &Sampling, seed: &[u8; 32], position: u64) -> u32 {
-    if sampling.temperature == 0.0 {
-        return top(logits, 1).first().map_or(0, |(id, _)| *id);
-    }
-    let all = logits.len();
-    let keep = if sampling.top_k == 0 {
-        all
-    } else {
-        sampling.top_k.min(all)
-    };
-    let candidates = top(logits, keep);
-    let Some((first, max)) = candidates.first().copied() else {
+    let Some((best, max)) = top(logits, 1).first().copied() else {
         return 0;
     };
-    let weights: Vec<f64> = candidates
-        .iter()
-        .map(|(_, v)| f64::from(exp((v - max) / sampling.temperature)))
-        .collect();
-    let total: f64 = weights.iter().sum();
-    let limit = total * f64::from(sampling.top_p);
-    let mut mass = 0.0;
-    let mut kept = 0;
-    for weight in &weights {
-        mass += weight;
-        kept += 1;
-        if mass >= limit {
-            break;
-        }
+    if sampling.temperature == 0.0 {
+        return best;
     }
-    let target = uniform(seed, position) * mass;
+    let weigh = |v: f32| f64::from(exp((v - max) / sampling.temperature));
+    let target = uniform(seed, position);
+    let all = logits.len();
+    if sampling.top_k == 0 && sampling.top_p == 1.0 {
+        let weights: Vec<f64> = logits.iter().map(|v| weigh(*v)).collect();
+        let entries = weights.iter().enumerate().map(|(id, w)| (id as u32, *w));
+        return walk(entries, target * weights.iter().sum::<f64>(), best);
+    }
+    let most = match sampling.top_k {
+        0 => all,
+        k => k.min(all),
+    };
+    let total: f64 = if most == all {
+        logits.iter().map(|v| weigh(*v)).sum()
+    } else {
+        top(logits, most).iter().map(|(_, v)| weigh(*v)).sum()
+    };
+    let limit = total * f64::from(sampling.top_p);
+    // Few tokens hold most of the mass: sort no more of the vocabulary than the cut needs.
+    let mut sorted = SORTED_FIRST.min(most);
+    loop {
+        let mut mass = 0.0;
+        let mut kept: Vec<(u32, f64)> = Vec::new();
+        for (id, v) in top(logits, sorted) {
+            let weight = weigh(v);
+            mass += weight;
+            kept.push((id, weight));
+            if mass >= limit && sampling.top_p < 1.0 {
+                return walk(kept, target * mass, best);
+            }
+        }
+        if sorted == most {
+            return walk(kept, target * mass, best);
+        }
+        sorted = (sorted * 8).min(most);
+    }
+}
+
+/// The entry at which the running sum of weights passes `target`; `otherwise` when rounding keeps the
+/// sum from getting there.
+fn walk(entries: impl IntoIterator<Item = (u32, f64)>, target: f64, otherwise: u32) -> u32 {
     let mut walked = 0.0;
-    for ((id, _), weight) in candidates.iter().zip(&weights).take(kept) {
+    for (id, weight) in entries {
         walked += weight;
         if target < walked {
-            return *id;
+            return id;
         }
     }
-    first
+    otherwise
 }
 
 /// The `count` largest logits with their ids, largest first, lower ids first among equals. A NaN is
@@ -203,6 +224,27 @@ mod tests {
         };
         let found = counts(&logits, &wider, 2_000);
         assert!(found[0] > 0.0 && found[1] == 0.0);
+    }
+
+    #[test]
+    fn a_cut_beyond_the_first_sorted_tokens_should_keep_as_many_as_it_needs() {
+        // A thousand equal tokens: half of the mass is the first half of the ids.
+        let logits = vec![1.5f32; 1000];
+        let half = Sampling {
+            top_p: 0.5,
+            ..Sampling::default()
+        };
+        let drawn: Vec<u32> = (0..4000)
+            .map(|p| draw(&logits, &half, &[3; 32], p))
+            .collect();
+        assert!(drawn.iter().all(|id| *id < 500));
+        assert!(drawn.iter().any(|id| *id > 480));
+        let few = Sampling { top_k: 700, ..half };
+        let drawn: Vec<u32> = (0..4000)
+            .map(|p| draw(&logits, &few, &[3; 32], p))
+            .collect();
+        assert!(drawn.iter().all(|id| *id < 350));
+        assert!(drawn.iter().any(|id| *id > 330));
     }
 
     #[test]
