@@ -30,6 +30,7 @@ pub mod crypto;
 pub mod domain;
 pub mod hash;
 pub mod ids;
+pub mod inclusion;
 pub mod licence;
 pub mod merkle;
 pub mod receipt;
