@@ -1,0 +1,441 @@
+//! The crash-safe journal of what was delivered: one redb file, every commit synced to disk.
+
+use crate::{
+    admission::LaneHead,
+    batching::{self, BatchLimits, ChainLane, PreparedBatch},
+    record::DeliveredReceipt,
+};
+use openledger_primitives::{Balance, BatchSequence, ChannelId, Digest, LaneIndex, Sequence};
+use parity_scale_codec::{Decode, Encode};
+use redb::{
+    Database, Durability, ReadableDatabase, ReadableTable, ReadableTableMetadata, TableDefinition,
+};
+use std::{collections::HashSet, path::Path, sync::Mutex};
+use thiserror::Error;
+
+type LaneKey = (u64, u16);
+type ReceiptKey = (u64, u16, u64);
+
+/// Every delivered receipt.
+const RECEIPTS: TableDefinition<'_, ReceiptKey, &[u8]> = TableDefinition::new("receipts");
+/// Delivered receipts that are in no batch.
+const PENDING: TableDefinition<'_, ReceiptKey, ()> = TableDefinition::new("pending");
+/// The last receipt of each lane.
+const LANES: TableDefinition<'_, LaneKey, &[u8]> = TableDefinition::new("lanes");
+/// Voucher hash → receipt, so that a voucher presented twice is served once.
+const VOUCHERS: TableDefinition<'_, &[u8; 32], ReceiptKey> = TableDefinition::new("vouchers");
+/// Batches by sequence.
+const BATCHES: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("batches");
+
+/// What went wrong with the journal. The worker must not deliver when this happens.
+#[derive(Debug, Error)]
+pub enum JournalError {
+    /// The database file cannot be used.
+    #[error("the journal: {0}")]
+    Database(String),
+    /// An entry cannot be read.
+    #[error("the journal's {0} is damaged; restore the file from a backup")]
+    Damaged(&'static str),
+    /// A receipt does not follow the last one on its lane.
+    #[error("channel {channel} lane {lane}: sequence {given} does not follow {last}")]
+    OutOfOrder {
+        /// Channel.
+        channel: ChannelId,
+        /// Lane.
+        lane: LaneIndex,
+        /// Sequence of the receipt.
+        given: Sequence,
+        /// Last in the journal.
+        last: Sequence,
+    },
+    /// Another request holds the lane.
+    #[error("channel {0} lane {1} has a request in flight; use another lane or wait")]
+    LaneBusy(ChannelId, LaneIndex),
+}
+
+macro_rules! from_redb {
+    ($($error:ty),*) => {
+        $(impl From<$error> for JournalError {
+            fn from(error: $error) -> Self {
+                JournalError::Database(error.to_string())
+            }
+        })*
+    };
+}
+from_redb!(
+    redb::DatabaseError,
+    redb::TransactionError,
+    redb::TableError,
+    redb::StorageError,
+    redb::CommitError,
+    redb::SetDurabilityError
+);
+
+/// How far a batch got.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
+pub enum BatchState {
+    /// Written here; perhaps submitted.
+    Prepared,
+    /// In a finalized block.
+    Submitted,
+    /// Its window passed and its fees were paid out.
+    Settled,
+}
+
+/// A batch in the journal.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct JournaledBatch {
+    /// State.
+    pub state: BatchState,
+    /// The batch.
+    pub batch: PreparedBatch,
+}
+
+/// Totals for status pages.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Totals {
+    /// Receipts in no batch.
+    pub pending: u64,
+    /// Their fees, planck.
+    pub pending_fees: Balance,
+    /// Batches written and not settled.
+    pub open_batches: u64,
+}
+
+/// The journal. One process opens it at a time.
+#[derive(Debug)]
+pub struct Journal {
+    database: Database,
+    /// Lanes with a request in flight in this process.
+    busy: Mutex<HashSet<LaneKey>>,
+}
+
+impl Journal {
+    /// Opens or creates the journal file. Fails while another process has it open.
+    pub fn open(path: &Path) -> Result<Self, JournalError> {
+        let database = Database::create(path)?;
+        let transaction = begin(&database)?;
+        {
+            transaction.open_table(RECEIPTS)?;
+            transaction.open_table(PENDING)?;
+            transaction.open_table(LANES)?;
+            transaction.open_table(VOUCHERS)?;
+            transaction.open_table(BATCHES)?;
+        }
+        transaction.commit()?;
+        Ok(Journal {
+            database,
+            busy: Mutex::default(),
+        })
+    }
+
+    /// Takes a lane for one request; dropping the guard frees it.
+    pub fn take_lane(
+        &self,
+        channel: ChannelId,
+        lane: LaneIndex,
+    ) -> Result<LaneGuard<'_>, JournalError> {
+        let key = (channel, lane);
+        if lock(&self.busy).insert(key) {
+            Ok(LaneGuard { journal: self, key })
+        } else {
+            Err(JournalError::LaneBusy(channel, lane))
+        }
+    }
+
+    /// Where a lane stands; the start when nothing was delivered on it.
+    pub fn head(&self, channel: ChannelId, lane: LaneIndex) -> Result<LaneHead, JournalError> {
+        let lanes = self.database.begin_read()?.open_table(LANES)?;
+        match lanes.get((channel, lane))? {
+            Some(bytes) => decode(bytes.value(), "lane"),
+            None => Ok(LaneHead::default()),
+        }
+    }
+
+    /// The receipt under which a voucher was already served.
+    pub fn by_voucher(&self, voucher: &Digest) -> Result<Option<DeliveredReceipt>, JournalError> {
+        let read = self.database.begin_read()?;
+        let key = read
+            .open_table(VOUCHERS)?
+            .get(voucher)?
+            .map(|key| key.value());
+        match key {
+            Some(key) => receipt(&read.open_table(RECEIPTS)?, key),
+            None => Ok(None),
+        }
+    }
+
+    /// The last receipt on a lane.
+    pub fn last(
+        &self,
+        channel: ChannelId,
+        lane: LaneIndex,
+    ) -> Result<Option<DeliveredReceipt>, JournalError> {
+        let head = self.head(channel, lane)?;
+        let receipts = self.database.begin_read()?.open_table(RECEIPTS)?;
+        receipt(&receipts, (channel, lane, head.sequence))
+    }
+
+    /// Writes a receipt and returns when it is on disk. Only then may the last event of the answer
+    /// be sent. Writing the same receipt again changes nothing.
+    pub fn deliver(&self, delivered: &DeliveredReceipt) -> Result<(), JournalError> {
+        let voucher = &delivered.voucher.voucher;
+        let key = (voucher.channel, voucher.lane, voucher.sequence);
+        let transaction = begin(&self.database)?;
+        {
+            let mut lanes = transaction.open_table(LANES)?;
+            let head: LaneHead = match lanes.get((voucher.channel, voucher.lane))? {
+                Some(bytes) => decode(bytes.value(), "lane")?,
+                None => LaneHead::default(),
+            };
+            if head == delivered.head() {
+                return Ok(());
+            }
+            if voucher.sequence != head.sequence.saturating_add(1) {
+                return Err(JournalError::OutOfOrder {
+                    channel: voucher.channel,
+                    lane: voucher.lane,
+                    given: voucher.sequence,
+                    last: head.sequence,
+                });
+            }
+            lanes.insert(
+                (voucher.channel, voucher.lane),
+                delivered.head().encode().as_slice(),
+            )?;
+            transaction
+                .open_table(RECEIPTS)?
+                .insert(key, delivered.encode().as_slice())?;
+            transaction.open_table(PENDING)?.insert(key, ())?;
+            transaction
+                .open_table(VOUCHERS)?
+                .insert(&voucher.hash(), key)?;
+        }
+        transaction.commit()?;
+        Ok(())
+    }
+
+    /// Fees delivered on a channel that `settled` (next unsettled sequence of a lane) does not cover.
+    pub fn unsettled_fees(
+        &self,
+        channel: ChannelId,
+        settled: impl Fn(LaneIndex) -> Sequence,
+    ) -> Result<Balance, JournalError> {
+        let receipts = self.database.begin_read()?.open_table(RECEIPTS)?;
+        let mut fees: Balance = 0;
+        let range =
+            (channel, LaneIndex::MIN, Sequence::MIN)..=(channel, LaneIndex::MAX, Sequence::MAX);
+        for entry in receipts.range(range)? {
+            let (key, value) = entry?;
+            let (_, lane, sequence) = key.value();
+            if sequence >= settled(lane) {
+                let delivered: DeliveredReceipt = decode(value.value(), "receipt")?;
+                fees = fees.saturating_add(delivered.receipt.receipt.fee);
+            }
+        }
+        Ok(fees)
+    }
+
+    /// The batch that was prepared and is not known to be on chain, if any.
+    pub fn prepared(&self) -> Result<Option<PreparedBatch>, JournalError> {
+        Ok(self.batches_in(BatchState::Prepared)?.into_iter().next())
+    }
+
+    /// Batches on chain whose fees are not paid out yet.
+    pub fn submitted(&self) -> Result<Vec<PreparedBatch>, JournalError> {
+        self.batches_in(BatchState::Submitted)
+    }
+
+    /// Builds the next batch and writes it down, its receipts leaving the pending ones in the same
+    /// commit. Gives the prepared batch again while it is not known to be on chain.
+    pub fn prepare(
+        &self,
+        worker: &[u8; 32],
+        limits: &BatchLimits,
+        lane_on_chain: impl Fn(ChannelId, LaneIndex) -> Option<ChainLane>,
+    ) -> Result<Option<PreparedBatch>, JournalError> {
+        if let Some(prepared) = self.prepared()? {
+            return Ok(Some(prepared));
+        }
+        let transaction = begin(&self.database)?;
+        let batch = {
+            let mut pending = transaction.open_table(PENDING)?;
+            let receipts = transaction.open_table(RECEIPTS)?;
+            let mut delivered = Vec::new();
+            for entry in pending.iter()? {
+                let (key, ()) = (entry?.0.value(), ());
+                let bytes = receipts
+                    .get(key)?
+                    .ok_or(JournalError::Damaged("pending list"))?;
+                delivered.push(decode::<DeliveredReceipt>(bytes.value(), "receipt")?);
+            }
+            let Some(batch) = batching::prepare(worker, limits, lane_on_chain, delivered.iter())
+            else {
+                return Ok(None);
+            };
+            for leaf in &batch.leaves {
+                pending.remove(leaf)?;
+            }
+            let journaled = JournaledBatch {
+                state: BatchState::Prepared,
+                batch: batch.clone(),
+            };
+            transaction
+                .open_table(BATCHES)?
+                .insert(batch.header.sequence, journaled.encode().as_slice())?;
+            batch
+        };
+        transaction.commit()?;
+        Ok(Some(batch))
+    }
+
+    /// The chain has the batch.
+    pub fn mark_submitted(&self, sequence: BatchSequence) -> Result<(), JournalError> {
+        self.set_state(sequence, BatchState::Submitted)
+    }
+
+    /// The batch's fees were paid out.
+    pub fn mark_settled(&self, sequence: BatchSequence) -> Result<(), JournalError> {
+        self.set_state(sequence, BatchState::Settled)
+    }
+
+    /// The chain refused the prepared batch: its receipts are pending again.
+    pub fn discard(&self, sequence: BatchSequence) -> Result<(), JournalError> {
+        let transaction = begin(&self.database)?;
+        {
+            let mut batches = transaction.open_table(BATCHES)?;
+            let Some(journaled) = batch(&batches, sequence)? else {
+                return Ok(());
+            };
+            if journaled.state != BatchState::Prepared {
+                return Ok(());
+            }
+            let mut pending = transaction.open_table(PENDING)?;
+            for leaf in &journaled.batch.leaves {
+                pending.insert(leaf, ())?;
+            }
+            batches.remove(sequence)?;
+        }
+        transaction.commit()?;
+        Ok(())
+    }
+
+    /// The receipts of a batch, in the order of its leaves: its leaf table.
+    pub fn leaf_table(
+        &self,
+        sequence: BatchSequence,
+    ) -> Result<Vec<DeliveredReceipt>, JournalError> {
+        let read = self.database.begin_read()?;
+        let Some(journaled) = batch(&read.open_table(BATCHES)?, sequence)? else {
+            return Ok(Vec::new());
+        };
+        let receipts = read.open_table(RECEIPTS)?;
+        journaled
+            .batch
+            .leaves
+            .iter()
+            .map(|key| receipt(&receipts, *key)?.ok_or(JournalError::Damaged("leaf table")))
+            .collect()
+    }
+
+    /// Totals for status pages.
+    pub fn totals(&self) -> Result<Totals, JournalError> {
+        let read = self.database.begin_read()?;
+        let pending = read.open_table(PENDING)?;
+        let receipts = read.open_table(RECEIPTS)?;
+        let mut totals = Totals {
+            pending: pending.len()?,
+            ..Totals::default()
+        };
+        for entry in pending.iter()? {
+            if let Some(delivered) = receipt(&receipts, entry?.0.value())? {
+                totals.pending_fees = totals
+                    .pending_fees
+                    .saturating_add(delivered.receipt.receipt.fee);
+            }
+        }
+        for entry in read.open_table(BATCHES)?.iter()? {
+            let journaled: JournaledBatch = decode(entry?.1.value(), "batch")?;
+            if journaled.state != BatchState::Settled {
+                totals.open_batches = totals.open_batches.saturating_add(1);
+            }
+        }
+        Ok(totals)
+    }
+
+    fn batches_in(&self, state: BatchState) -> Result<Vec<PreparedBatch>, JournalError> {
+        let batches = self.database.begin_read()?.open_table(BATCHES)?;
+        let mut found = Vec::new();
+        for entry in batches.iter()? {
+            let journaled: JournaledBatch = decode(entry?.1.value(), "batch")?;
+            if journaled.state == state {
+                found.push(journaled.batch);
+            }
+        }
+        Ok(found)
+    }
+
+    fn set_state(&self, sequence: BatchSequence, state: BatchState) -> Result<(), JournalError> {
+        let transaction = begin(&self.database)?;
+        {
+            let mut batches = transaction.open_table(BATCHES)?;
+            let Some(mut journaled) = batch(&batches, sequence)? else {
+                return Ok(());
+            };
+            journaled.state = state;
+            batches.insert(sequence, journaled.encode().as_slice())?;
+        }
+        transaction.commit()?;
+        Ok(())
+    }
+}
+
+/// Holds a lane for one request.
+#[derive(Debug)]
+pub struct LaneGuard<'a> {
+    journal: &'a Journal,
+    key: LaneKey,
+}
+
+impl Drop for LaneGuard<'_> {
+    fn drop(&mut self) {
+        lock(&self.journal.busy).remove(&self.key);
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex
+        .lock()
+        .unwrap_or_else(std::sync::PoisonError::into_inner)
+}
+
+/// A write transaction whose commit returns when the data is on disk.
+fn begin(database: &Database) -> Result<redb::WriteTransaction, JournalError> {
+    let mut transaction = database.begin_write()?;
+    transaction.set_durability(Durability::Immediate)?;
+    Ok(transaction)
+}
+
+fn decode<T: Decode>(mut bytes: &[u8], what: &'static str) -> Result<T, JournalError> {
+    T::decode(&mut bytes).map_err(|_| JournalError::Damaged(what))
+}
+
+fn receipt(
+    receipts: &impl ReadableTable<ReceiptKey, &'static [u8]>,
+    key: ReceiptKey,
+) -> Result<Option<DeliveredReceipt>, JournalError> {
+    match receipts.get(key)? {
+        Some(bytes) => decode(bytes.value(), "receipt").map(Some),
+        None => Ok(None),
+    }
+}
+
+fn batch(
+    batches: &impl ReadableTable<u64, &'static [u8]>,
+    sequence: BatchSequence,
+) -> Result<Option<JournaledBatch>, JournalError> {
+    match batches.get(sequence)? {
+        Some(bytes) => decode(bytes.value(), "batch").map(Some),
+        None => Ok(None),
+    }
+}

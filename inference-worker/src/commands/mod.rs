@@ -1,0 +1,6 @@
+//! The subcommands, one file each.
+
+pub mod bench;
+pub mod generate;
+pub mod join;
+pub mod leave;
