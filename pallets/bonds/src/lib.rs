@@ -163,10 +163,7 @@ pub mod pallet {
         /// balance is too small.
         #[pallet::call_index(0)]
         #[pallet::weight(T::WeightInfo::bond_more())]
-        pub fn bond_more(
-            origin: OriginFor<T>,
-            #[pallet::compact] amount: Balance,
-        ) -> DispatchResult {
+        pub fn bond_more(origin: OriginFor<T>, amount: Balance) -> DispatchResult {
             let who = ensure_signed(origin)?;
             Self::do_bond(&who, amount)
         }
@@ -178,7 +175,7 @@ pub mod pallet {
         /// `TooManyThaws`.
         #[pallet::call_index(1)]
         #[pallet::weight(T::WeightInfo::thaw())]
-        pub fn thaw(origin: OriginFor<T>, #[pallet::compact] amount: Balance) -> DispatchResult {
+        pub fn thaw(origin: OriginFor<T>, amount: Balance) -> DispatchResult {
             let who = ensure_signed(origin)?;
             Self::do_thaw(&who, amount)
         }

@@ -195,7 +195,7 @@ pub mod pallet {
         #[pallet::weight(T::WeightInfo::join())]
         pub fn join(
             origin: OriginFor<T>,
-            #[pallet::compact] bond: Balance,
+            bond: Balance,
             service_key: T::AccountId,
             endpoint: Endpoint,
             capability: Capability,
