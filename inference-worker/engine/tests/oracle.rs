@@ -6,7 +6,7 @@ use candle_core::{Device, Tensor};
 use common::*;
 use openledger_engine::backend::cpu::CpuBackend;
 use openledger_engine::lora::LoraAdapter;
-use openledger_model::{forward, Adapter, ModelConfig, RopeScaling, Weights};
+use openledger_model::{forward, Adapter, ModelConfig, RopeScaling, Targets, Weights};
 use std::sync::Arc;
 
 fn oracle(
@@ -20,9 +20,8 @@ fn oracle(
     logits.flatten_all().unwrap().to_vec1().unwrap()
 }
 
-fn logits_should_agree(config: &ModelConfig) {
+fn logits_should_agree(config: &ModelConfig, adapters: &[Adapter]) {
     let weights = weights(config);
-    let adapters = ragged_adapters(config);
     let loaded: Vec<_> = adapters
         .iter()
         .map(|a| Arc::new(LoraAdapter::new(config, a).unwrap()))
@@ -57,7 +56,8 @@ fn logits_should_agree(config: &ModelConfig) {
 
 #[test]
 fn logits_should_agree_with_the_plain_forward() {
-    logits_should_agree(&config());
+    let config = config();
+    logits_should_agree(&config, &ragged_adapters(&config));
 }
 
 #[test]
@@ -68,12 +68,33 @@ fn logits_should_agree_when_tied_and_scaled() {
         high_freq_factor: 4.0,
         original_max_position_embeddings: 64,
     };
-    logits_should_agree(&ModelConfig {
+    let config = ModelConfig {
         tie_word_embeddings: true,
         rope_scaling: Some(scaling),
         num_key_value_heads: 6,
         ..config()
-    });
+    };
+    logits_should_agree(&config, &ragged_adapters(&config));
+}
+
+#[test]
+fn logits_should_agree_when_threads_share_the_work() {
+    let config = ModelConfig {
+        hidden_size: 256,
+        intermediate_size: 512,
+        num_hidden_layers: 1,
+        num_attention_heads: 8,
+        num_key_value_heads: 4,
+        head_dim: 32,
+        ..config()
+    };
+    // Ranks at which the adapters' products are cut into tasks too.
+    let adapters = [96, 80, 64].map(|r| adapter(&config, r, Targets::AllLinear, r as u64));
+    rayon::ThreadPoolBuilder::new()
+        .num_threads(4)
+        .build()
+        .unwrap()
+        .install(|| logits_should_agree(&config, &adapters));
 }
 
 #[test]

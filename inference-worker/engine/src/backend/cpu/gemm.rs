@@ -4,8 +4,9 @@ use super::kernels::{multiply, panels_for, Isa, Weight, MAX_ROWS};
 use crate::panels::{PanelMatrix, Panels, LANES};
 use rayon::prelude::*;
 
-/// Multiply-adds below which a product is not worth the hand-over to other threads.
-pub const SERIAL_BELOW: usize = 400_000;
+/// Multiply-adds below which a product is not handed to other threads: some tens of microseconds, which
+/// a busy machine loses when it waits for a second core.
+pub const SERIAL_BELOW: usize = 2_000_000;
 
 /// Bytes of weights in one task: with the inputs of a block they stay in a core's second-level cache.
 const TASK_BYTES: usize = 256 << 10;

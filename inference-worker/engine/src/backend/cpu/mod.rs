@@ -24,7 +24,7 @@ use rayon::prelude::*;
 use rope::Rope;
 
 /// Multiply-adds of attention below which other threads are not asked.
-const SERIAL_ATTENTION: usize = 200_000;
+const SERIAL_ATTENTION: usize = 1_000_000;
 
 /// The decoder with its weights and its key-value memory.
 pub struct CpuBackend {
