@@ -72,9 +72,9 @@ pub fn attribute_spans(
     let mut below = 0u128;
     let mut lines = Vec::new();
     for (contribution, score) in scores {
-        let from = share(below, alpha, whole);
+        let from = ppm_of(below, alpha, whole);
         below = below.saturating_add(score);
-        let ppm = share(below, alpha, whole).saturating_sub(from);
+        let ppm = ppm_of(below, alpha, whole).saturating_sub(from);
         if ppm > 0 && paid.contains(&contribution) {
             lines.push(Attribution {
                 contribution,
@@ -95,17 +95,10 @@ pub fn credit_amounts(contributors_part: Balance, lines: &[Attribution]) -> Vec<
         .map(|line| CreditAmount {
             contribution: line.contribution,
             reason: line.reason,
-            amount: part_of(contributors_part, line.ppm),
+            amount: crate::split::share(contributors_part, line.ppm),
         })
         .filter(|credit| credit.amount > 0)
         .collect()
-}
-
-/// ⌊amount × ppm / 1,000,000⌋ without overflow for a `ppm` up to one million.
-fn part_of(amount: Balance, ppm: u32) -> Balance {
-    let (ppm, whole) = (u128::from(ppm.min(PPM)), u128::from(PPM));
-    let rest = (amount % whole).saturating_mul(ppm) / whole;
-    (amount / whole).saturating_mul(ppm).saturating_add(rest)
 }
 
 /// Millibits of each contribution that holds a span.
@@ -144,7 +137,7 @@ fn top(scores: &BTreeMap<ContributionId, u128>, count: u16) -> Vec<ContributionI
 }
 
 /// Parts per million that `score` is of `whole`, rounded down; zero of nothing.
-fn share(score: u128, alpha: u128, whole: u128) -> u32 {
+fn ppm_of(score: u128, alpha: u128, whole: u128) -> u32 {
     score
         .saturating_mul(alpha)
         .saturating_mul(PPM.into())
