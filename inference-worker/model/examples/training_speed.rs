@@ -10,7 +10,9 @@ use openledger_model::{
 };
 
 fn main() -> anyhow::Result<()> {
-    let steps: usize = std::env::args().nth(1).map_or(Ok(5), |steps| steps.parse())?;
+    let steps: usize = std::env::args()
+        .nth(1)
+        .map_or(Ok(5), |steps| steps.parse())?;
     let (batch, seq) = (16, 128);
     let config = ModelConfig {
         vocab_size: 512,
@@ -28,7 +30,9 @@ fn main() -> anyhow::Result<()> {
         bos_token_id: None,
         eos_token_ids: vec![],
     };
-    let ids: Vec<u32> = (0..batch * seq).map(|i| (i * 7919 % config.vocab_size) as u32).collect();
+    let ids: Vec<u32> = (0..batch * seq)
+        .map(|i| (i * 7919 % config.vocab_size) as u32)
+        .collect();
     let ids = Tensor::from_vec(ids, (batch, seq), &Device::Cpu)?;
     let mask = Tensor::ones((batch, seq), candle_core::DType::F32, &Device::Cpu)?;
     let frozen = Weights::random(&config, 1)?;
@@ -47,7 +51,10 @@ fn main() -> anyhow::Result<()> {
         println!("{name:<28} {:>9.0} tokens/s", (batch * seq) as f64 / best);
         Ok(())
     };
-    println!("{} parameters, batch {batch} x {seq}, best of {steps}", config.parameters());
+    println!(
+        "{} parameters, batch {batch} x {seq}, best of {steps}",
+        config.parameters()
+    );
     measure("forward", &|| {
         forward(&config, &frozen, None, &ids)?;
         Ok(())
@@ -57,7 +64,12 @@ fn main() -> anyhow::Result<()> {
         Ok(())
     })?;
     measure("forward + backward, LoRA 16", &|| {
-        loss(&forward(&config, &frozen, Some(&adapter), &ids)?, &ids, &mask)?.backward()?;
+        loss(
+            &forward(&config, &frozen, Some(&adapter), &ids)?,
+            &ids,
+            &mask,
+        )?
+        .backward()?;
         Ok(())
     })
 }

@@ -1,0 +1,18 @@
+//! From messages to token ids and back.
+//!
+//! The gateway counts the tokens of a prompt before it signs for them, and the worker counts them
+//! before it serves them; both call [`TextModel::count_prompt`] on the same three files, so that the
+//! counts agree by construction. Nothing here depends on the clock, the locale or the machine.
+
+mod chat;
+mod error;
+mod model;
+mod python_json;
+mod stream;
+mod tokenizer;
+
+pub use chat::{ChatTemplate, Message};
+pub use error::{Result, TextError};
+pub use model::TextModel;
+pub use stream::StreamDecoder;
+pub use tokenizer::Tokenizer;

@@ -1,0 +1,136 @@
+//! Tokenizers and chat templates against what transformers makes of the same files.
+
+use std::path::PathBuf;
+
+use openledger_text::{ChatTemplate, Message, TextModel};
+use serde::Deserialize;
+
+#[derive(Deserialize)]
+struct Expected {
+    texts: Vec<TextCase>,
+    chats: Vec<ChatCase>,
+}
+
+#[derive(Deserialize)]
+struct TextCase {
+    text: String,
+    ids: Vec<u32>,
+    ids_special: Vec<u32>,
+    decoded: String,
+}
+
+#[derive(Deserialize)]
+struct ChatCase {
+    messages: Vec<Message>,
+    add_generation_prompt: bool,
+    text: Option<String>,
+    ids: Option<Vec<u32>>,
+}
+
+fn goldens() -> Vec<(PathBuf, Expected)> {
+    ["byte-level", "sentence-pieces"]
+        .into_iter()
+        .map(|name| {
+            let dir = PathBuf::from(env!("CARGO_MANIFEST_DIR"))
+                .join("goldens")
+                .join(name);
+            let text = std::fs::read_to_string(dir.join("expected.json")).unwrap();
+            (dir, serde_json::from_str(&text).unwrap())
+        })
+        .collect()
+}
+
+#[test]
+fn texts_encode_and_decode_as_in_transformers() {
+    for (dir, expected) in goldens() {
+        let model = TextModel::from_dir(&dir).unwrap();
+        for case in expected.texts {
+            assert_eq!(
+                model.tokenizer().encode(&case.text, false).unwrap(),
+                case.ids,
+                "{}",
+                case.text
+            );
+            assert_eq!(
+                model.count_text(&case.text).unwrap(),
+                case.ids_special,
+                "{}",
+                case.text
+            );
+            assert_eq!(
+                model.tokenizer().decode(&case.ids_special).unwrap(),
+                case.decoded
+            );
+        }
+    }
+}
+
+#[test]
+fn conversations_render_as_in_transformers() {
+    for (dir, expected) in goldens() {
+        let model = TextModel::from_dir(&dir).unwrap();
+        let template = ChatTemplate::from_dir(&dir).unwrap().unwrap();
+        let mut refused = 0;
+        for case in expected.chats {
+            let rendered = template.render(&case.messages, case.add_generation_prompt);
+            match case.text {
+                Some(text) => assert_eq!(rendered.unwrap(), text),
+                None => {
+                    refused += 1;
+                    assert!(rendered.unwrap_err().to_string().contains("role"));
+                    assert!(model.count_prompt(&case.messages).is_err());
+                }
+            }
+            if let (true, Some(ids)) = (case.add_generation_prompt, case.ids) {
+                assert_eq!(model.count_prompt(&case.messages).unwrap(), ids);
+            }
+        }
+        assert!(refused > 0);
+    }
+}
+
+#[test]
+fn a_stream_joins_to_the_whole_and_never_splits_a_character() {
+    for (dir, expected) in goldens() {
+        let model = TextModel::from_dir(&dir).unwrap();
+        for case in expected.texts {
+            let mut stream = model.stream();
+            let mut joined = String::new();
+            for id in &case.ids_special {
+                let piece = stream.push(*id).unwrap();
+                assert!(!piece.contains('\u{FFFD}'), "{piece:?} of {:?}", case.text);
+                joined += &piece;
+            }
+            joined += &stream.finish().unwrap();
+            assert_eq!(joined, case.decoded);
+        }
+    }
+}
+
+#[test]
+fn a_stream_cut_within_a_character_ends_with_the_replacement() {
+    let (dir, _) = goldens().remove(0);
+    let model = TextModel::from_dir(&dir).unwrap();
+    let mut ids = model.tokenizer().encode("ok \u{10348}", false).unwrap();
+    ids.pop();
+    let mut stream = model.stream();
+    let mut joined: String = ids.iter().map(|id| stream.push(*id).unwrap()).collect();
+    assert_eq!(joined, "ok ");
+    joined += &stream.finish().unwrap();
+    assert_eq!(joined, model.tokenizer().decode(&ids).unwrap());
+    assert!(joined.ends_with('\u{FFFD}'));
+}
+
+#[test]
+fn bytes_that_never_become_a_character_do_not_hold_the_stream() {
+    let (dir, _) = goldens().remove(0);
+    let model = TextModel::from_dir(&dir).unwrap();
+    // A lone continuation byte, again and again: "Ģ" is how byte-level vocabularies write 0x80.
+    let byte = model.tokenizer().token_to_id("Ģ").unwrap();
+    let mut stream = model.stream();
+    let ids = [byte; 40];
+    let pieces: Vec<String> = ids.iter().map(|id| stream.push(*id).unwrap()).collect();
+    assert!(pieces.iter().filter(|piece| !piece.is_empty()).count() >= 5);
+    let joined = pieces.concat() + &stream.finish().unwrap();
+    assert_eq!(joined, model.tokenizer().decode(&ids).unwrap());
+}

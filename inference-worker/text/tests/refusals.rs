@@ -1,0 +1,83 @@
+//! What a stranger's files may not do.
+
+use openledger_text::{ChatTemplate, Message, TextError, TextModel, Tokenizer};
+
+fn user(content: &str) -> Vec<Message> {
+    vec![Message::new("user", content)]
+}
+
+fn template(source: &str) -> ChatTemplate {
+    ChatTemplate::new(source.into(), None, None).unwrap()
+}
+
+#[test]
+fn an_endless_template_is_stopped() {
+    let endless = template(
+        "{% for a in range(100000) %}{% for b in range(100000) %}x{% endfor %}{% endfor %}",
+    );
+    assert!(matches!(
+        endless.render(&user("hi"), true),
+        Err(TextError::Template(_))
+    ));
+    let recursive = template("{% macro f() %}{{ f() }}{% endmacro %}{{ f() }}");
+    assert!(matches!(
+        recursive.render(&user("hi"), true),
+        Err(TextError::Template(_))
+    ));
+}
+
+#[test]
+fn a_template_cannot_read_the_clock_or_files() {
+    assert!(template("{{ strftime_now('%Y') }}")
+        .render(&user("hi"), true)
+        .is_err());
+    assert!(template("{% include '/etc/hostname' %}")
+        .render(&user("hi"), true)
+        .is_err());
+}
+
+#[test]
+fn broken_files_are_refused() {
+    assert!(matches!(
+        ChatTemplate::new("{% if %}".into(), None, None),
+        Err(TextError::Template(_))
+    ));
+    assert!(matches!(
+        ChatTemplate::from_bytes(Some(b"{"), None),
+        Err(TextError::Config(_))
+    ));
+    assert!(matches!(
+        Tokenizer::from_bytes(b"{}"),
+        Err(TextError::Tokenizer(_))
+    ));
+    assert!(matches!(
+        Tokenizer::from_bytes(b"\xff"),
+        Err(TextError::Tokenizer(_))
+    ));
+    let empty = tempfile::tempdir().unwrap();
+    assert!(matches!(
+        TextModel::from_dir(empty.path()),
+        Err(TextError::Io { .. })
+    ));
+}
+
+#[test]
+fn a_model_without_template_refuses_conversations_but_takes_text() {
+    let dir = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("goldens/byte-level");
+    let model = TextModel::new(Tokenizer::from_dir(&dir).unwrap(), None);
+    assert!(matches!(
+        model.count_prompt(&user("hi")),
+        Err(TextError::NoChatTemplate)
+    ));
+    assert!(!model.count_text("hi").unwrap().is_empty());
+}
+
+#[test]
+fn the_template_named_default_is_taken_of_several() {
+    let config = br#"{"chat_template": [{"name": "tool_use", "template": "T"}, {"name": "default", "template": "D{{ bos_token }}{{ eos_token }}"}],
+        "bos_token": {"content": "<s>", "lstrip": false}, "eos_token": "</s>"}"#;
+    let template = ChatTemplate::from_bytes(Some(config), None)
+        .unwrap()
+        .unwrap();
+    assert_eq!(template.render(&user("hi"), true).unwrap(), "D<s></s>");
+}
