@@ -123,7 +123,10 @@ impl ParameterSet {
             self.models.terms_notice,
             self.payouts.contributor_vesting,
         ];
-        must(windows.iter().all(|window| *window > 0), Invalid::ZeroWindow)?;
+        must(
+            windows.iter().all(|window| *window > 0),
+            Invalid::ZeroWindow,
+        )?;
         must(
             windows.iter().all(|window| *window <= MAX_WINDOW),
             Invalid::WindowTooLong,
@@ -137,7 +140,10 @@ impl ParameterSet {
             self.bonds.min_worker_bond,
             self.datanets.min_contribution_bond,
         ];
-        must(amounts.iter().all(|amount| *amount > 0), Invalid::ZeroDeposit)?;
+        must(
+            amounts.iter().all(|amount| *amount > 0),
+            Invalid::ZeroDeposit,
+        )?;
         must(
             (1..=MAX_VERSION_SIZE).contains(&self.datanets.max_contributions_per_version),
             Invalid::VersionSize,

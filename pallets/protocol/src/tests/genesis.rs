@@ -23,10 +23,7 @@ fn genesis_puts_its_parameters_in_force() {
 #[test]
 fn the_default_genesis_is_the_public_chain() {
     let genesis = GenesisConfig::<Test>::default();
-    assert_eq!(
-        ParameterSet::from(&genesis),
-        ParameterSet::public_chain()
-    );
+    assert_eq!(ParameterSet::from(&genesis), ParameterSet::public_chain());
 }
 
 #[test]

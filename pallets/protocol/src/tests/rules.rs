@@ -56,8 +56,7 @@ fn each_rule_refuses() {
         (ZeroDeposit, |set| set.bonds.min_worker_bond = 0),
         (ZeroDeposit, |set| set.datanets.min_contribution_bond = 0),
         (ThawTooShort, |set| {
-            set.bonds.thaw =
-                set.settlement.challenge_window + set.settlement.evidence_window - 1
+            set.bonds.thaw = set.settlement.challenge_window + set.settlement.evidence_window - 1
         }),
         (RevokeAfterClose, |set| {
             set.settlement.revoke_delay = set.settlement.close_delay + 1

@@ -43,7 +43,10 @@ fn the_admin_replaces_each_struct() {
 fn nobody_else_does() {
     run(|| {
         let user = || RuntimeOrigin::signed(1);
-        assert_noop!(Protocol::set_settlement(user(), set().settlement), BadOrigin);
+        assert_noop!(
+            Protocol::set_settlement(user(), set().settlement),
+            BadOrigin
+        );
         assert_noop!(Protocol::set_bonds(user(), set().bonds), BadOrigin);
         assert_noop!(Protocol::set_datanets(user(), set().datanets), BadOrigin);
         assert_noop!(Protocol::set_models(user(), set().models), BadOrigin);

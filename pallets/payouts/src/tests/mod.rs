@@ -1,0 +1,3 @@
+mod claiming;
+mod earning;
+mod histories;
