@@ -23,7 +23,7 @@ pub enum Command {
     Leave(OwnerArgs),
     /// Show the worker's registration, bond, exposure and unsettled receipts.
     Status(StatusArgs),
-    /// Train a LoRA adapter on rows, or the base model itself.
+    /// Train a LoRA adapter on the rows of sealed versions.
     Train(TrainArgs),
     /// Build the span index over the rows of Datanet versions.
     Index(IndexArgs),
@@ -39,7 +39,12 @@ pub enum Command {
 #[derive(Clone, Debug, Args)]
 pub struct ChainArgs {
     /// WebSocket endpoint of a node.
-    #[arg(long = "chain", value_name = "URL", default_value = "ws://127.0.0.1:9944", env = "OPENLEDGER_CHAIN")]
+    #[arg(
+        long = "chain",
+        value_name = "URL",
+        default_value = "ws://127.0.0.1:9944",
+        env = "OPENLEDGER_CHAIN"
+    )]
     pub url: String,
 }
 
@@ -49,6 +54,9 @@ pub struct RunArgs {
     /// Chain.
     #[command(flatten)]
     pub chain: ChainArgs,
+    /// The worker's account, as an SS58 address or 0x-prefixed hex.
+    #[arg(long)]
+    pub worker: String,
     /// File of the service key: signs receipts and batches.
     #[arg(long, value_name = "FILE")]
     pub service_key: PathBuf,
@@ -76,9 +84,9 @@ pub struct RunArgs {
     /// Requests in one step at most.
     #[arg(long, default_value_t = 64)]
     pub max_batch: usize,
-    /// Pages of the KV cache.
-    #[arg(long, default_value_t = 1024)]
-    pub kv_pages: usize,
+    /// Pages of the KV cache, 16 tokens each; chosen by the engine when absent.
+    #[arg(long)]
+    pub kv_pages: Option<u32>,
 }
 
 /// Options of `join`.
@@ -138,9 +146,10 @@ pub struct TrainArgs {
     /// Folder of the base model (Hugging Face layout).
     #[arg(long, value_name = "DIR")]
     pub base: PathBuf,
-    /// Files of rows (JSON lines) to train on; repeat for several contributions.
-    #[arg(long, value_name = "FILE", required = true)]
-    pub rows: Vec<PathBuf>,
+    /// Rows of a sealed version to train on, as `DATANET:VERSION:ROOT:ROWS_FILE`; repeat for several
+    /// versions, or for several contributions of one.
+    #[arg(long = "version-rows", value_name = "SPEC", required = true)]
+    pub versions: Vec<String>,
     /// Folder to write the adapter (PEFT), its manifest and checkpoints to.
     #[arg(long, value_name = "DIR")]
     pub out: PathBuf,
@@ -156,6 +165,9 @@ pub struct TrainArgs {
     /// Steps.
     #[arg(long)]
     pub steps: Option<usize>,
+    /// Steps between checkpoints, from which an interrupted run goes on.
+    #[arg(long, default_value_t = 50)]
+    pub save_every: usize,
     /// Write progress as JSON lines to standard output instead of a bar.
     #[arg(long)]
     pub json: bool,
@@ -170,7 +182,7 @@ pub struct IndexArgs {
     /// Folder of the base model: its tokenizer is used.
     #[arg(long, value_name = "DIR")]
     pub base: PathBuf,
-    /// Contributions in the order of the versions, as `DATANET:VERSION:CONTRIBUTION:ROWS_FILE`.
+    /// Contributions in the order of the versions, as `DATANET:VERSION:ROOT:CONTRIBUTION:ROWS_FILE`.
     #[arg(long = "contribution", value_name = "SPEC", required = true)]
     pub contributions: Vec<String>,
     /// Folder to write the index to.

@@ -1,3 +1,39 @@
-//! The inference worker: serves LoRA adapters, meters and settles.
+//! `openledger-worker`: serves LoRA adapters, meters every answer and settles on chain.
 
-fn main() {}
+mod api;
+mod cli;
+mod commands;
+mod metrics;
+mod serve;
+
+use clap::Parser;
+use cli::{Cli, Command};
+use std::process::ExitCode;
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    tracing_subscriber::fmt()
+        .with_env_filter(
+            tracing_subscriber::EnvFilter::try_from_default_env().unwrap_or_else(|_| "info".into()),
+        )
+        .with_writer(std::io::stderr)
+        .init();
+    let result = match Cli::parse().command {
+        Command::Run(args) => commands::run::run(args).await,
+        Command::Join(args) => commands::join::run(args).await,
+        Command::Leave(args) => commands::leave::run(args).await,
+        Command::Status(args) => commands::status::run(args).await,
+        Command::Train(args) => commands::train::run(args),
+        Command::Index(args) => commands::index::run(args),
+        Command::Generate(args) => commands::generate::run(args),
+        Command::VerifyReceipt(args) => commands::verify_receipt::run(args).await,
+        Command::Bench(args) => commands::bench::run(args),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -22,7 +22,12 @@ pub struct ApiError {
 impl ApiError {
     /// The request is wrong; sending it again will not help.
     pub fn invalid(code: impl Into<String>, message: impl Into<String>) -> Self {
-        Self::new(StatusCode::BAD_REQUEST, "invalid_request_error", code, message)
+        Self::new(
+            StatusCode::BAD_REQUEST,
+            "invalid_request_error",
+            code,
+            message,
+        )
     }
 
     /// The model is not served here.

@@ -30,8 +30,6 @@ pub enum Prompt {
 /// A request, validated.
 #[derive(Clone, Debug)]
 pub struct CompletionRequest {
-    /// Endpoint.
-    pub endpoint: Endpoint,
     /// Alias or decimal revision id.
     pub model: String,
     /// Prompt.
@@ -46,8 +44,6 @@ pub struct CompletionRequest {
     pub seed: Option<i64>,
     /// Whether to answer by server-sent events.
     pub stream: bool,
-    /// Whether the last events of a stream carry usage.
-    pub include_usage: bool,
 }
 
 #[derive(Deserialize)]
@@ -62,16 +58,9 @@ struct Body {
     seed: Option<i64>,
     #[serde(default)]
     stream: bool,
-    stream_options: Option<StreamOptions>,
     n: Option<u32>,
     #[serde(flatten)]
     rest: Map<String, Value>,
-}
-
-#[derive(Deserialize)]
-struct StreamOptions {
-    #[serde(default)]
-    include_usage: bool,
 }
 
 #[derive(Deserialize)]
@@ -81,7 +70,9 @@ struct WireMessage {
 }
 
 /// Fields that change nothing about the answer here and are accepted.
-const INDIFFERENT: [&str; 6] = [
+const INDIFFERENT: [&str; 7] = [
+    // Usage is always sent: it is what the receipt charges.
+    "stream_options",
     "user",
     "metadata",
     "store",
@@ -132,7 +123,6 @@ impl CompletionRequest {
             ));
         }
         Ok(CompletionRequest {
-            endpoint,
             model: body.model,
             prompt: prompt(endpoint, body.messages, body.prompt)?,
             max_tokens,
@@ -140,7 +130,6 @@ impl CompletionRequest {
             top_p,
             seed: body.seed,
             stream: body.stream,
-            include_usage: body.stream_options.is_some_and(|o| o.include_usage),
         })
     }
 }
@@ -234,7 +223,7 @@ mod tests {
                 "frequency_penalty":0,"tools":[]}"#,
         )
         .unwrap();
-        assert!(request.stream && request.include_usage);
+        assert!(request.stream);
         assert!(matches!(request.prompt, Prompt::Messages(m) if m[0].content == "Hi"));
     }
 
@@ -250,12 +239,17 @@ mod tests {
             r#""max_tokens":0"#,
             r#""prompt":"x""#,
         ] {
-            let body = format!(
-                r#"{{"model":"m","messages":[{{"role":"user","content":"Hi"}}],{field}}}"#
-            );
+            let body =
+                format!(r#"{{"model":"m","messages":[{{"role":"user","content":"Hi"}}],{field}}}"#);
             assert!(parse(&body).is_err(), "{field} was accepted");
         }
-        for body in ["", "{", "[]", r#"{"model":"m"}"#, r#"{"model":"m","messages":[]}"#] {
+        for body in [
+            "",
+            "{",
+            "[]",
+            r#"{"model":"m"}"#,
+            r#"{"model":"m","messages":[]}"#,
+        ] {
             assert!(parse(body).is_err(), "{body} was accepted");
         }
     }

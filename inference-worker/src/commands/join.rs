@@ -44,7 +44,8 @@ pub async fn run(args: JoinArgs) -> Result<()> {
         service.account()
     );
     println!(
-        "Serve with: openledger-worker run --service-key {} --store DIR --data DIR",
+        "Serve with: openledger-worker run --worker {} --service-key {} --store DIR --data DIR",
+        submitter.account(),
         args.service_key.display()
     );
     Ok(())

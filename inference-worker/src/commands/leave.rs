@@ -4,7 +4,7 @@ use crate::cli::OwnerArgs;
 use anyhow::{Context, Result};
 use openledger_chain::{
     calls::workers::{Drain, Leave},
-    ChainClient, Key, Submitter, SubmitError, SubmitterOptions,
+    ChainClient, Key, SubmitError, Submitter, SubmitterOptions,
 };
 
 pub async fn run(args: OwnerArgs) -> Result<()> {
@@ -19,7 +19,10 @@ pub async fn run(args: OwnerArgs) -> Result<()> {
     }
     match submitter.submit(&Leave {}).await {
         Ok(outcome) => {
-            println!("Left in block {}. The bond thaws; withdraw it then.", outcome.number);
+            println!(
+                "Left in block {}. The bond thaws; withdraw it then.",
+                outcome.number
+            );
             Ok(())
         }
         Err(error @ SubmitError::Dispatch { .. }) => Err(error)

@@ -2,5 +2,10 @@
 
 pub mod bench;
 pub mod generate;
+pub mod index;
 pub mod join;
 pub mod leave;
+pub mod run;
+pub mod status;
+pub mod train;
+pub mod verify_receipt;

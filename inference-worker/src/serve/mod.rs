@@ -1,0 +1,69 @@
+//! Serving: what stands between a paid request and its settled receipt.
+//!
+//! [`Service`] ties engine, tokenizer, journal and chain together. A request goes through
+//! [`answer`]: the voucher is admitted, the engine streams, the sources are found, and the receipt
+//! is on disk before the last event. Three loops run beside it: [`settle`] submits batches,
+//! [`liveness`] keeps the worker announced, [`catalog`] follows the revisions on chain.
+
+pub mod answer;
+pub mod catalog;
+pub mod facts;
+pub mod liveness;
+pub mod promises;
+pub mod settle;
+pub mod sources;
+
+use openledger_chain::{AccountId, ChainClient, Key, Submitter};
+use openledger_engine::EngineHandle;
+use openledger_metering::Journal;
+use openledger_text::TextModel;
+use std::sync::Arc;
+
+/// Everything that serving needs; clones share it.
+#[derive(Clone)]
+pub struct Service {
+    inner: Arc<Inner>,
+}
+
+/// See [`Service`].
+pub struct Inner {
+    /// The worker's account: the one with the bond.
+    pub worker: AccountId,
+    /// Signs receipts and transactions.
+    pub key: Key,
+    /// Index of the service key on chain.
+    pub key_index: u16,
+    /// Reads the chain.
+    pub client: ChainClient,
+    /// Sends this worker's transactions.
+    pub submitter: Submitter,
+    /// What the chain says, kept fresh.
+    pub facts: facts::Facts,
+    /// The models served.
+    pub catalog: catalog::Catalog,
+    /// The engine.
+    pub engine: EngineHandle,
+    /// Tokenizer and chat template of the base.
+    pub text: TextModel,
+    /// Delivered receipts.
+    pub journal: Journal,
+    /// Fees of requests in flight.
+    pub promises: promises::Promises,
+}
+
+impl Service {
+    /// Shares the parts.
+    pub fn new(inner: Inner) -> Self {
+        Service {
+            inner: Arc::new(inner),
+        }
+    }
+}
+
+impl std::ops::Deref for Service {
+    type Target = Inner;
+
+    fn deref(&self) -> &Inner {
+        &self.inner
+    }
+}

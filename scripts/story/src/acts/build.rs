@@ -1,0 +1,112 @@
+//! ModelFactory: one adapter per Datanet, and the span index over its rows.
+
+use super::{Told, Trained};
+use anyhow::{bail, Context, Result};
+use indicatif::{ProgressBar, ProgressStyle};
+use serde_json::Value;
+use std::{path::PathBuf, process::Stdio};
+use tokio::io::{AsyncBufReadExt, BufReader};
+
+/// Trains and indexes.
+pub async fn train(told: &mut Told) -> Result<()> {
+    told.scene
+        .narrator
+        .act("ModelFactory fine-tunes one LoRA adapter per Datanet on the CPU.");
+    for trained in &told.trained {
+        adapter(told, trained).await?;
+        index(told, trained).await?;
+    }
+    told.scene.check()
+}
+
+/// Where an adapter's training leaves its files.
+pub fn folder(told: &Told, trained: &Trained) -> PathBuf {
+    told.scene.dir.join("training").join(&trained.alias)
+}
+
+async fn adapter(told: &Told, trained: &Trained) -> Result<()> {
+    let root = hex::encode(trained.root);
+    let mut command = told.scene.program("openledger-worker");
+    command
+        .arg("train")
+        .arg("--base")
+        .arg(&told.scene.base)
+        .arg("--out")
+        .arg(folder(told, trained))
+        .args(["--seed", &told.story.seed.to_string(), "--json"]);
+    for (_, rows) in &trained.contributions {
+        command.arg("--version-rows").arg(format!(
+            "{}:{}:{root}:{}",
+            trained.datanet,
+            trained.version,
+            rows.display()
+        ));
+    }
+    let mut child = tokio::process::Command::from(command)
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .kill_on_drop(true)
+        .spawn()?;
+    let bar = ProgressBar::new(0).with_style(ProgressStyle::with_template(
+        "          {prefix} {bar:30} {pos}/{len} steps, {elapsed} spent, {msg}",
+    )?);
+    bar.set_prefix(format!("{:<12}", trained.alias));
+    let mut steps = BufReader::new(child.stdout.take().context("progress")?).lines();
+    while let Some(line) = steps.next_line().await? {
+        let event: Value = serde_json::from_str(&line)?;
+        if event["event"] == "step" {
+            bar.set_length(event["steps"].as_u64().unwrap_or(0));
+            bar.set_position(event["step"].as_u64().unwrap_or(0));
+            bar.set_message(format!(
+                "loss {:.3}, {:.0} tokens/s, {:.0} s left",
+                event["loss"].as_f64().unwrap_or(0.0),
+                event["tokens_per_second"].as_f64().unwrap_or(0.0),
+                event["seconds_left"].as_f64().unwrap_or(0.0)
+            ));
+        }
+    }
+    bar.finish_and_clear();
+    let seconds = bar.elapsed().as_secs_f64();
+    let output = child.wait_with_output().await?;
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    if !output.status.success() {
+        bail!(
+            "training {} ended with {}:\n{said}",
+            trained.alias,
+            output.status
+        );
+    }
+    let perplexity = said
+        .lines()
+        .find(|line| line.contains("perplexity"))
+        .unwrap_or("no held-out perplexity");
+    told.scene.narrator.say(format!(
+        "{:<12} {perplexity} ({seconds:.0} s)",
+        trained.alias
+    ));
+    Ok(())
+}
+
+async fn index(told: &Told, trained: &Trained) -> Result<()> {
+    let root = hex::encode(trained.root);
+    told.scene
+        .complete("openledger-worker", |command| {
+            command
+                .arg("index")
+                .arg("--base")
+                .arg(&told.scene.base)
+                .arg("--out")
+                .arg(folder(told, trained).join("index"));
+            for (contribution, rows) in &trained.contributions {
+                command.arg("--contribution").arg(format!(
+                    "{}:{}:{root}:{contribution}:{}",
+                    trained.datanet,
+                    trained.version,
+                    rows.display()
+                ));
+            }
+        })
+        .await?;
+    Ok(())
+}

@@ -1,0 +1,119 @@
+//! Revisions and terms on chain, a channel, and the consumer's gateway.
+
+use super::{
+    build::folder,
+    gather::{PRICE_IN, PRICE_OUT, SPLIT},
+    Told,
+};
+use anyhow::{ensure, Result};
+use openledger_chain::{
+    calls::{
+        models::{PublishRevision, SetTerms},
+        Call,
+    },
+    events::models::RevisionPublished,
+};
+use openledger_primitives::revision::{
+    AttributionParams, ModelRef, RevisionFacts, Targets, VersionUse,
+};
+use serde_json::Map;
+use std::time::{Duration, Instant};
+
+/// Publishes, opens the channel, starts the gateway, and waits until all three models are served.
+pub async fn publish(told: &mut Told) -> Result<()> {
+    let scene = &told.scene;
+    scene
+        .narrator
+        .act("Adapters and indexes go to the store, their digests and terms on chain.");
+    let mut published = Vec::new();
+    for trained in &told.trained {
+        let files = folder(told, trained);
+        let store = &scene.store;
+        let call = PublishRevision {
+            adapter: trained.adapter,
+            facts: RevisionFacts {
+                adapter_digest: store.put_folder("adapter", &files.join("adapter"), Map::new())?,
+                rank: 16,
+                targets: Targets::ALL_LINEAR,
+                manifest: store.put(&std::fs::read(files.join("manifest.json"))?)?,
+                index: store.put_folder("index", &files.join("index"), Map::new())?,
+                null: [0; 32],
+                evaluation: store.put(&std::fs::read(files.join("evaluation.json"))?)?,
+                attribution: AttributionParams::default(),
+            },
+            versions: vec![VersionUse {
+                datanet: trained.datanet,
+                version: trained.version,
+                grant: None,
+            }],
+        };
+        let terms = SetTerms {
+            model: ModelRef::Adapter(trained.adapter),
+            price_in: PRICE_IN,
+            price_out: PRICE_OUT,
+            split: SPLIT,
+        };
+        // Terms first: a revision is offered from its first block at a price.
+        let terms = scene.cast.developer.chain.queue(terms.encoded()).await?;
+        let revision = scene.cast.developer.chain.queue(call.encoded()).await?;
+        published.push((terms, revision));
+    }
+    let channel = scene.complete("openledger-gateway", |command| {
+        command
+            .arg("open-channel")
+            .arg("--account-key")
+            .arg(&scene.cast.consumer.key_file)
+            .arg("--key")
+            .arg(scene.dir.join("keys").join("gateway"))
+            .args(["--worker", &scene.cast.operator.account().to_string()])
+            .args(["--deposit", "500", "--lanes", "4"])
+            .arg("--data")
+            .arg(scene.dir.join("gateway"))
+            .args(["--listen", &format!("127.0.0.1:{}", scene.ports.gateway)]);
+    });
+    let publish = async {
+        let mut revisions = Vec::new();
+        for (terms, revision) in published {
+            terms.await?;
+            revisions.push(revision.await?.expect::<RevisionPublished>()?.revision);
+        }
+        anyhow::Ok(revisions)
+    };
+    let (opened, revisions) = futures::try_join!(channel, publish)?;
+    for (trained, revision) in told.trained.iter_mut().zip(revisions) {
+        trained.revision = revision;
+        scene.narrator.say(format!(
+            "{} is revision {revision}: base {} + Datanet {} version {}",
+            trained.alias, told.base, trained.datanet, trained.version
+        ));
+    }
+    scene
+        .narrator
+        .say(opened.lines().next().unwrap_or_default());
+    told.scene.start_gateway()?;
+    let wanted: Vec<u64> = told
+        .trained
+        .iter()
+        .map(|trained| trained.revision)
+        .chain([told.base_revision])
+        .collect();
+    let begun = Instant::now();
+    for revision in wanted {
+        while told.scene.client.find_workers(revision).await?.is_empty() {
+            told.scene.check()?;
+            ensure!(
+                begun.elapsed() < Duration::from_secs(90),
+                "no worker announced revision {revision}"
+            );
+            tokio::time::sleep(Duration::from_millis(500)).await;
+        }
+    }
+    let url = told.scene.gateway_url("/ready");
+    if let Some(gateway) = &mut told.scene.gateway {
+        gateway.answers(&url, Duration::from_secs(60)).await?;
+    }
+    told.scene
+        .narrator
+        .say("the worker announces all three models; the gateway is ready");
+    Ok(())
+}

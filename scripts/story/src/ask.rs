@@ -1,0 +1,34 @@
+//! Asking through the gateway, as any OpenAI client does.
+
+use anyhow::{ensure, Context, Result};
+use serde_json::{json, Value};
+
+/// An answer and where it comes from.
+#[derive(Clone, Debug)]
+pub struct Answer {
+    /// The text.
+    pub text: String,
+    /// The gateway's `openledger` object.
+    pub openledger: Value,
+}
+
+/// Asks one question.
+pub async fn ask(url: &str, model: &str, question: &str) -> Result<Answer> {
+    let body = json!({
+        "model": model,
+        "messages": [{ "role": "user", "content": question }],
+        "max_tokens": 64,
+        "temperature": 0,
+    });
+    let response = reqwest::Client::new().post(url).json(&body).send().await?;
+    let status = response.status();
+    let answer: Value = response.json().await.context("the gateway's answer")?;
+    ensure!(status.is_success(), "{model}: {status} {answer}");
+    let text = answer["choices"][0]["message"]["content"]
+        .as_str()
+        .with_context(|| format!("no text in {answer}"))?;
+    Ok(Answer {
+        text: text.trim().to_owned(),
+        openledger: answer["openledger"].clone(),
+    })
+}
