@@ -1,0 +1,410 @@
+//! Nothing delivered is lost or claimed twice, wherever the worker stops.
+
+mod common;
+
+use common::*;
+use openledger_metering::{
+    batching::{BatchLimits, ChainLane, PreparedBatch},
+    journal::Totals,
+    DeliveredReceipt, Journal, JournalError, LaneHead,
+};
+use openledger_primitives::{Balance, Digest};
+use proptest::prelude::*;
+use std::{
+    collections::BTreeMap,
+    fs,
+    io::{BufRead, BufReader},
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+};
+use tempfile::TempDir;
+
+/// What the chain does with batches: it takes each sequence once, and of each lane what comes next.
+#[derive(Default)]
+struct Chain {
+    lanes: BTreeMap<(u64, u16), (u64, Balance)>,
+    batches: Vec<(Digest, Balance, u32)>,
+}
+
+impl Chain {
+    fn limits(&self) -> BatchLimits {
+        BatchLimits {
+            sequence: self.batches.len() as u64 + 1,
+            parent: self.batches.last().map_or([0; 32], |(hash, ..)| *hash),
+            epoch: 1,
+            room: Balance::MAX,
+        }
+    }
+
+    fn lane(&self, channel: u64, lane: u16) -> ChainLane {
+        let (settled, cumulative) = self
+            .lanes
+            .get(&(channel, lane))
+            .copied()
+            .unwrap_or_default();
+        ChainLane {
+            next_sequence: settled + 1,
+            cumulative,
+            free_deposit: Balance::MAX,
+        }
+    }
+
+    fn has(&self, batch: &PreparedBatch) -> bool {
+        let index = batch.header.sequence as usize - 1;
+        match self.batches.get(index) {
+            Some((hash, ..)) => {
+                assert_eq!(*hash, batch.hash, "another batch took its place");
+                true
+            }
+            None => false,
+        }
+    }
+
+    fn submit(&mut self, batch: &PreparedBatch) {
+        assert_eq!(batch.header.sequence, self.limits().sequence);
+        assert_eq!(batch.header.parent, self.limits().parent);
+        let mut fee = 0;
+        for claim in &batch.claims {
+            let (settled, cumulative) = self.lanes.entry(claim.key()).or_default();
+            assert_eq!(claim.sequence_to - *settled, u64::from(claim.count));
+            fee += claim.cumulative - *cumulative;
+            (*settled, *cumulative) = (claim.sequence_to, claim.cumulative);
+        }
+        assert_eq!(fee, batch.header.fee);
+        self.batches.push((batch.hash, fee, batch.header.count));
+    }
+}
+
+/// A worker that may stop at any moment, the chain that does not, and what consumers were given.
+struct World {
+    folder: TempDir,
+    lives: u32,
+    journal: Option<Journal>,
+    chain: Chain,
+    heads: BTreeMap<(u64, u16), LaneHead>,
+    delivered: Vec<DeliveredReceipt>,
+}
+
+#[derive(Clone, Debug)]
+enum Step {
+    Deliver {
+        channel: u64,
+        lane: u16,
+        tokens: u32,
+    },
+    DeliverAgain,
+    /// Prepare and submit; the transaction may be lost, and the worker may not hear of it.
+    Submit {
+        arrives: bool,
+        heard: bool,
+    },
+    Refused,
+    Settle,
+    Kill,
+}
+
+fn steps() -> impl Strategy<Value = Vec<Step>> {
+    let step = prop_oneof![
+        6 => (0u64..2, 0u16..2, 0u32..40)
+            .prop_map(|(channel, lane, tokens)| Step::Deliver { channel, lane, tokens }),
+        1 => Just(Step::DeliverAgain),
+        3 => (any::<bool>(), any::<bool>())
+            .prop_map(|(arrives, heard)| Step::Submit { arrives, heard }),
+        1 => Just(Step::Refused),
+        1 => Just(Step::Settle),
+        2 => Just(Step::Kill),
+    ];
+    prop::collection::vec(step, 1..30)
+}
+
+impl World {
+    fn new() -> Self {
+        let folder = TempDir::new().unwrap();
+        let mut world = World {
+            folder,
+            lives: 0,
+            journal: None,
+            chain: Chain::default(),
+            heads: BTreeMap::new(),
+            delivered: Vec::new(),
+        };
+        world.journal = Some(Journal::open(&world.path()).unwrap());
+        world
+    }
+
+    fn path(&self) -> PathBuf {
+        self.folder
+            .path()
+            .join(format!("journal-{}.redb", self.lives))
+    }
+
+    fn journal(&self) -> &Journal {
+        self.journal.as_ref().unwrap()
+    }
+
+    /// What is on disk at this moment is all that the next life finds.
+    fn kill(&mut self) {
+        let before = self.path();
+        self.lives += 1;
+        fs::copy(before, self.path()).unwrap();
+        self.journal = Some(Journal::open(&self.path()).unwrap());
+        self.reconcile();
+    }
+
+    /// What a worker does at its start: what the chain has is submitted, whatever was heard.
+    fn reconcile(&self) {
+        if let Some(batch) = self.journal().prepared().unwrap() {
+            if self.chain.has(&batch) {
+                self.journal()
+                    .mark_submitted(batch.header.sequence)
+                    .unwrap();
+            }
+        }
+    }
+
+    fn submit(&mut self, arrives: bool, heard: bool) -> bool {
+        self.reconcile();
+        let limits = self.chain.limits();
+        let lane = |channel, lane| Some(self.chain.lane(channel, lane));
+        let before = self.journal().prepared().unwrap();
+        let Some(batch) = self.journal().prepare(&WORKER, &limits, lane).unwrap() else {
+            return false;
+        };
+        if let Some(before) = before {
+            assert_eq!(before, batch, "a batch is resubmitted as it was");
+        }
+        if arrives {
+            self.chain.submit(&batch);
+            if heard {
+                self.journal()
+                    .mark_submitted(batch.header.sequence)
+                    .unwrap();
+            }
+        }
+        true
+    }
+
+    fn step(&mut self, step: &Step) {
+        match step {
+            Step::Deliver {
+                channel,
+                lane,
+                tokens,
+            } => {
+                let head = self.heads.entry((*channel, *lane)).or_default();
+                let delivered = answer(*channel, *lane, head, 7, (*tokens, 3), &[(1, 5)]);
+                *head = delivered.head();
+                self.journal().deliver(&delivered).unwrap();
+                self.delivered.push(delivered);
+            }
+            Step::DeliverAgain => {
+                if let Some(last) = self.delivered.last() {
+                    self.journal().deliver(last).unwrap();
+                }
+            }
+            Step::Submit { arrives, heard } => {
+                self.submit(*arrives, *heard);
+            }
+            Step::Refused => {
+                self.reconcile();
+                if let Some(batch) = self.journal().prepared().unwrap() {
+                    self.journal().discard(batch.header.sequence).unwrap();
+                    assert_eq!(self.journal().prepared().unwrap(), None);
+                }
+            }
+            Step::Settle => {
+                for batch in self.journal().submitted().unwrap() {
+                    self.journal().mark_settled(batch.header.sequence).unwrap();
+                }
+            }
+            Step::Kill => self.kill(),
+        }
+    }
+
+    fn settle_everything(mut self) {
+        self.kill();
+        while self.submit(true, true) {}
+        let fees: Balance = self.delivered.iter().map(|d| d.receipt.receipt.fee).sum();
+        assert_eq!(
+            self.chain
+                .batches
+                .iter()
+                .map(|(_, fee, _)| fee)
+                .sum::<Balance>(),
+            fees
+        );
+        let claimed: u32 = self.chain.batches.iter().map(|(.., count)| count).sum();
+        assert_eq!(claimed as usize, self.delivered.len());
+        for delivered in &self.delivered {
+            let hash = delivered.voucher.voucher.hash();
+            assert_eq!(
+                self.journal().by_voucher(&hash).unwrap().as_ref(),
+                Some(delivered)
+            );
+        }
+        let mut tabled = 0;
+        for sequence in 1..=self.chain.batches.len() as u64 {
+            tabled += self.journal().leaf_table(sequence).unwrap().len();
+        }
+        assert_eq!(tabled, self.delivered.len());
+        self.step(&Step::Settle);
+        assert_eq!(self.journal().totals().unwrap(), Totals::default());
+        for ((channel, lane), head) in &self.heads {
+            assert_eq!(self.journal().head(*channel, *lane).unwrap(), *head);
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(40))]
+
+    #[test]
+    fn duplicate_leaf_across_epochs(steps in steps()) {
+        let mut world = World::new();
+        for step in &steps {
+            world.step(step);
+        }
+        world.settle_everything();
+    }
+}
+
+#[test]
+fn a_voucher_presented_again_gets_its_receipt() {
+    let world = World::new();
+    let delivered = answer(1, 0, &LaneHead::default(), 7, (5, 5), &[]);
+    let hash = delivered.voucher.voucher.hash();
+    assert_eq!(world.journal().by_voucher(&hash).unwrap(), None);
+    world.journal().deliver(&delivered).unwrap();
+    assert_eq!(
+        world.journal().by_voucher(&hash).unwrap().as_ref(),
+        Some(&delivered)
+    );
+    assert_eq!(
+        world.journal().last(1, 0).unwrap().as_ref(),
+        Some(&delivered)
+    );
+    assert_eq!(world.journal().last(1, 1).unwrap(), None);
+}
+
+#[test]
+fn receipts_out_of_order_are_refused() {
+    let world = World::new();
+    let first = answer(1, 0, &LaneHead::default(), 7, (5, 5), &[]);
+    let second = answer(1, 0, &first.head(), 7, (5, 5), &[]);
+    let third = answer(1, 0, &second.head(), 7, (5, 5), &[]);
+    world.journal().deliver(&first).unwrap();
+    assert!(matches!(
+        world.journal().deliver(&third),
+        Err(JournalError::OutOfOrder {
+            given: 3,
+            last: 1,
+            ..
+        })
+    ));
+    // Another receipt for a sequence that has one.
+    let other = answer(1, 0, &LaneHead::default(), 8, (6, 6), &[]);
+    assert!(matches!(
+        world.journal().deliver(&other),
+        Err(JournalError::OutOfOrder {
+            given: 1,
+            last: 1,
+            ..
+        })
+    ));
+    assert_eq!(world.journal().head(1, 0).unwrap(), first.head());
+    assert_eq!(world.journal().totals().unwrap().pending, 1);
+}
+
+#[test]
+fn a_lane_has_one_request_in_flight() {
+    let world = World::new();
+    let guard = world.journal().take_lane(1, 0).unwrap();
+    assert!(matches!(
+        world.journal().take_lane(1, 0),
+        Err(JournalError::LaneBusy(1, 0))
+    ));
+    let _other = world.journal().take_lane(1, 1).unwrap();
+    drop(guard);
+    world.journal().take_lane(1, 0).unwrap();
+}
+
+#[test]
+fn unsettled_fees_are_those_the_chain_does_not_know() {
+    let world = World::new();
+    let first = answer(1, 0, &LaneHead::default(), 7, (5, 5), &[]);
+    let second = answer(1, 0, &first.head(), 7, (9, 9), &[]);
+    let elsewhere = answer(2, 0, &LaneHead::default(), 7, (50, 5), &[]);
+    for delivered in [&first, &second, &elsewhere] {
+        world.journal().deliver(delivered).unwrap();
+    }
+    let fees = |next| world.journal().unsettled_fees(1, |_| next).unwrap();
+    assert_eq!(fees(1), second.receipt.receipt.cum);
+    assert_eq!(fees(2), second.receipt.receipt.fee);
+    assert_eq!(fees(3), 0);
+}
+
+#[test]
+fn a_second_process_does_not_open_the_journal() {
+    let world = World::new();
+    assert!(matches!(
+        Journal::open(&world.path()),
+        Err(JournalError::Database(_))
+    ));
+}
+
+const CHILD: &str = "OPENLEDGER_TEST_JOURNAL";
+
+/// The body of the process that is killed below; nothing without its variable.
+#[test]
+fn deliver_until_killed() {
+    let Ok(path) = std::env::var(CHILD) else {
+        return;
+    };
+    let journal = Journal::open(Path::new(&path)).unwrap();
+    let mut head = journal.head(1, 0).unwrap();
+    loop {
+        let delivered = answer(1, 0, &head, 7, (5, 5), &[(1, 5)]);
+        journal.deliver(&delivered).unwrap();
+        head = delivered.head();
+        println!("\ndelivered {}", head.sequence);
+    }
+}
+
+#[test]
+fn what_was_delivered_survives_kill_9() {
+    let folder = TempDir::new().unwrap();
+    let path = folder.path().join("journal.redb");
+    let mut promised = 0;
+    for life in 1..=3u64 {
+        let mut child = Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", "deliver_until_killed", "--nocapture"])
+            .env(CHILD, &path)
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        for line in BufReader::new(child.stdout.take().unwrap()).lines() {
+            if let Some(sequence) = line.unwrap().strip_prefix("delivered ") {
+                promised = sequence.parse().unwrap();
+                if promised >= life * 5 {
+                    break;
+                }
+            }
+        }
+        child.kill().unwrap();
+        child.wait().unwrap();
+        let journal = Journal::open(&path).unwrap();
+        let head = journal.head(1, 0).unwrap();
+        assert!(head.sequence >= promised);
+        let batch = journal
+            .prepare(&WORKER, &Chain::default().limits(), |c, l| {
+                Some(Chain::default().lane(c, l))
+            })
+            .unwrap()
+            .unwrap();
+        assert_eq!(u64::from(batch.header.count), head.sequence);
+        assert_eq!(batch.header.fee, head.cumulative);
+        // Refused by the chain: pending again, so that the next life begins as this one did.
+        journal.discard(batch.header.sequence).unwrap();
+        assert_eq!(journal.totals().unwrap().pending, head.sequence);
+    }
+}
