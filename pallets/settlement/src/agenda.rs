@@ -1,0 +1,76 @@
+//! What is to be done when: batches wait here for the end of their window, then of their liability,
+//! and are worked off with what blocks leave over.
+
+use crate::{Agenda, Batch, BatchState, Batches, Config, Due, Event, Pallet, WeightInfo};
+use frame_support::{
+    storage::with_storage_layer,
+    weights::{Weight, WeightMeter},
+};
+use openledger_primitives::{batch::PAGE, BatchSequence, BlockNumber};
+use sp_runtime::DispatchError;
+
+/// Blocks until a step that failed is tried again.
+const RETRY: BlockNumber = 100;
+
+impl<T: Config> Pallet<T> {
+    /// Enters a batch under its `due`.
+    pub(crate) fn enter(worker: &T::AccountId, sequence: BatchSequence, batch: &Batch) {
+        Agenda::<T>::insert(Due::from(batch.due), (worker, sequence), ());
+    }
+
+    /// Strikes a batch from under its `due`.
+    pub(crate) fn strike(worker: &T::AccountId, sequence: BatchSequence, batch: &Batch) {
+        Agenda::<T>::remove(Due::from(batch.due), (worker, sequence));
+    }
+
+    /// Takes steps that are due while `remaining` lasts. Returns what was used.
+    pub(crate) fn work_off(remaining: Weight) -> Weight {
+        let mut meter = WeightMeter::with_limit(remaining);
+        while meter.try_consume(T::WeightInfo::next_due()).is_ok() {
+            let Some((worker, sequence)) = Self::next_due() else {
+                break;
+            };
+            let worst = T::WeightInfo::settle_page(PAGE).max(T::WeightInfo::release_liability(1));
+            if meter.try_consume(worst).is_err() {
+                break;
+            }
+            let step = with_storage_layer(|| Self::step(&worker, sequence));
+            if let Err(error) = step {
+                Self::postpone(&worker, sequence, error);
+            }
+        }
+        meter.consumed()
+    }
+
+    /// The first batch for which something is due: keys ascend by block, so it is the first key.
+    pub(crate) fn next_due() -> Option<(T::AccountId, BatchSequence)> {
+        let (due, batch) = Agenda::<T>::iter_keys().next()?;
+        (due.block() <= Self::now()).then_some(batch)
+    }
+
+    fn step(worker: &T::AccountId, sequence: BatchSequence) -> Result<(), DispatchError> {
+        let settled = Batches::<T>::get(worker, sequence)
+            .is_some_and(|batch| batch.state == BatchState::Settled);
+        if settled {
+            Self::release(worker, sequence)
+        } else {
+            Self::do_settle_page(worker, sequence).map(|_| ())
+        }
+    }
+
+    /// Puts off a batch whose step fails, so that it does not hold up those behind it.
+    fn postpone(worker: &T::AccountId, sequence: BatchSequence, error: DispatchError) {
+        let due = Self::now().saturating_add(RETRY);
+        Batches::<T>::mutate_extant(worker, sequence, |batch| {
+            Self::strike(worker, sequence, batch);
+            batch.due = due;
+            Self::enter(worker, sequence, batch);
+        });
+        Self::deposit_event(Event::BatchPostponed {
+            worker: worker.clone(),
+            sequence,
+            due,
+            error,
+        });
+    }
+}
