@@ -2,14 +2,22 @@
 
 use crate::{
     apis::{
-        payouts::Pool,
-        settlement::{GetQuote, NextBatch, Quote},
+        datanets::{Contribution, GetContribution, GetVersion, Version, VersionLeaves},
+        models::{GetRevision, GetTerms, RevisionInfo, TermsInfo},
+        payouts::{EarningInfo, GetEarnings, GetTotals, Pool, Totals},
+        settlement::{
+            BatchInfo, ChannelInfo, Exposure, GetBatch, GetChannel, GetQuote, NextBatch, Quote,
+            WorkerExposure,
+        },
         workers::{Find, GetWorker, ServedBy, WorkerInfo},
     },
     error::ChainError,
     AccountId, ChainClient,
 };
-use openledger_primitives::{Balance, BatchSequence, Digest, RevisionId, TermsIndex};
+use openledger_primitives::{
+    contribution::VersionLeaf, revision::ModelRef, Balance, BatchSequence, ChannelId,
+    ContributionId, DatanetId, Digest, RevisionId, TermsIndex, VersionIndex,
+};
 use parity_scale_codec::Decode;
 
 /// What an account holds, planck.
@@ -92,8 +100,77 @@ impl ChainClient {
         self.query(&NextBatch { worker }).await
     }
 
+    /// A revision; `None` when it is unknown.
+    pub async fn revision(&self, revision: RevisionId) -> Result<Option<RevisionInfo>, ChainError> {
+        self.query(&GetRevision { revision }).await
+    }
+
+    /// Terms of a model by index, or those in effect now; `None` when there are none.
+    pub async fn terms(
+        &self,
+        model: ModelRef,
+        index: Option<TermsIndex>,
+    ) -> Result<Option<TermsInfo>, ChainError> {
+        self.query(&GetTerms { model, index }).await
+    }
+
+    /// A contribution.
+    pub async fn contribution(
+        &self,
+        contribution: ContributionId,
+    ) -> Result<Option<Contribution>, ChainError> {
+        self.query(&GetContribution { contribution }).await
+    }
+
+    /// A sealed version of a Datanet.
+    pub async fn version(
+        &self,
+        datanet: DatanetId,
+        version: VersionIndex,
+    ) -> Result<Option<Version>, ChainError> {
+        self.query(&GetVersion { datanet, version }).await
+    }
+
+    /// The leaves of a version, in order.
+    pub async fn version_leaves(
+        &self,
+        datanet: DatanetId,
+        version: VersionIndex,
+    ) -> Result<Vec<VersionLeaf>, ChainError> {
+        self.query(&VersionLeaves { datanet, version }).await
+    }
+
     /// Unattributed fees of a revision, planck.
     pub async fn pool(&self, revision: RevisionId) -> Result<Balance, ChainError> {
         self.query(&Pool { revision }).await
+    }
+
+    /// What an account is owed and has not claimed, the earliest to vest first.
+    pub async fn earnings(&self, account: AccountId) -> Result<Vec<EarningInfo>, ChainError> {
+        self.query(&GetEarnings { account }).await
+    }
+
+    /// Sums of all earnings since genesis.
+    pub async fn payout_totals(&self) -> Result<Totals, ChainError> {
+        self.query(&GetTotals {}).await
+    }
+
+    /// A channel; `None` when it is unknown or closed.
+    pub async fn channel(&self, channel: ChannelId) -> Result<Option<ChannelInfo>, ChainError> {
+        self.query(&GetChannel { channel }).await
+    }
+
+    /// What a worker has at stake against its bond.
+    pub async fn worker_exposure(&self, worker: AccountId) -> Result<Exposure, ChainError> {
+        self.query(&WorkerExposure { worker }).await
+    }
+
+    /// A batch; `None` when unknown, or when it was released.
+    pub async fn batch(
+        &self,
+        worker: AccountId,
+        sequence: BatchSequence,
+    ) -> Result<Option<BatchInfo>, ChainError> {
+        self.query(&GetBatch { worker, sequence }).await
     }
 }

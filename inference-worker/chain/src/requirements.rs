@@ -145,6 +145,7 @@ pub fn all() -> Vec<Required> {
         events::settlement::required(),
         events::workers::required(),
         apis::datanets::required(),
+        apis::models::required(),
         apis::payouts::required(),
         apis::settlement::required(),
         apis::system::required(),

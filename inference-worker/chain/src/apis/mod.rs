@@ -1,6 +1,7 @@
 //! The runtime APIs that this client reads through, one file per pallet.
 
 pub mod datanets;
+pub mod models;
 pub mod payouts;
 pub mod settlement;
 pub mod system;

@@ -7,12 +7,27 @@ use openledger_primitives::{
 use parity_scale_codec::{Decode, Encode};
 use scale_info::TypeInfo;
 
-/// What a Datanet's rows are.
+/// What the rows of a Datanet are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode, TypeInfo)]
 pub enum DataKind {
-    /// Text documents.
+    /// Text.
     #[codec(index = 0)]
     Text,
+    /// Images.
+    #[codec(index = 1)]
+    Image,
+    /// Sound.
+    #[codec(index = 2)]
+    Audio,
+    /// Tables.
+    #[codec(index = 3)]
+    Tabular,
+    /// Choices between answers.
+    #[codec(index = 4)]
+    Preference,
+    /// Labels of other rows.
+    #[codec(index = 5)]
+    Label,
 }
 
 /// Who may contribute.
@@ -21,12 +36,35 @@ pub enum Admission {
     /// Anyone.
     #[codec(index = 0)]
     Open,
-    /// Members.
+    /// Members only.
     #[codec(index = 1)]
     Members,
-    /// Who has a stake.
+    /// Accounts with a stake in the Datanet.
     #[codec(index = 2)]
     Staked,
+}
+
+/// Why a contribution was not admitted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode, TypeInfo)]
+pub enum RejectReason {
+    /// It does not belong to the Datanet's subject.
+    #[codec(index = 0)]
+    OffTopic,
+    /// It is of low quality.
+    #[codec(index = 1)]
+    LowQuality,
+    /// Its rows stand in the Datanet already.
+    #[codec(index = 2)]
+    Duplicate,
+    /// The contributor does not hold the rights it declares.
+    #[codec(index = 3)]
+    Rights,
+    /// The rows do not follow the schema, or do not hash to the content root.
+    #[codec(index = 4)]
+    Malformed,
+    /// The rows cannot be fetched by their locator.
+    #[codec(index = 5)]
+    Unavailable,
 }
 
 calls! { "Datanets":
@@ -69,8 +107,8 @@ calls! { "Datanets":
         datanet: DatanetId,
         /// Which.
         contribution: ContributionId,
-        /// Digest of the reason.
-        reason: Digest,
+        /// Why.
+        reason: RejectReason,
     }
     /// Seals the admitted contributions into a version; the owner's call.
     SealVersion = "seal_version" {

@@ -93,4 +93,16 @@ calls! { "Settlement":
         /// Whose.
         worker: AccountId,
     }
+    /// Takes back a part of a deposit, effective after a while.
+    CutDeposit = "cut_deposit" {
+        /// Which channel.
+        channel: ChannelId,
+        /// Planck.
+        amount: Balance,
+    }
+    /// Pays a cut whose time has come; anyone's call.
+    FinishCut = "finish_cut" {
+        /// Which channel.
+        channel: ChannelId,
+    }
 }

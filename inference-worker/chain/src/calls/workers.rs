@@ -3,7 +3,7 @@
 use super::calls;
 use crate::AccountId;
 use openledger_primitives::{receipt::BackendClass, voucher::EvidenceClass, Balance, RevisionId};
-use parity_scale_codec::{Compact, Decode, Encode};
+use parity_scale_codec::{Decode, Encode};
 use scale_info::TypeInfo;
 
 /// What a worker can do, as it declares.
@@ -25,7 +25,7 @@ calls! { "Workers":
     /// Registers the caller as a worker with a bond.
     Join = "join" {
         /// Own bond, planck.
-        bond: Compact<Balance>,
+        bond: Balance,
         /// Key that signs receipts and submits batches.
         service_key: AccountId,
         /// Where consumers reach it: a URL, at most 128 bytes.

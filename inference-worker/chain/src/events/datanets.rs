@@ -1,7 +1,7 @@
 //! Datanets and contributions.
 
 use super::events;
-use crate::AccountId;
+use crate::{calls::datanets::RejectReason, AccountId};
 use openledger_primitives::{ContributionId, DatanetId, Digest, VersionIndex};
 
 events! { "Datanets":
@@ -24,6 +24,22 @@ events! { "Datanets":
         content_root: Digest,
         /// How many rows.
         rows: u32,
+    }
+    /// A contribution was admitted and its bond given back.
+    Admitted {
+        /// Where.
+        datanet: DatanetId,
+        /// Which.
+        contribution: ContributionId,
+    }
+    /// A contribution was not admitted.
+    Rejected {
+        /// Where.
+        datanet: DatanetId,
+        /// Which.
+        contribution: ContributionId,
+        /// Why.
+        reason: RejectReason,
     }
     /// A version was sealed.
     VersionSealed {

@@ -2,7 +2,9 @@
 
 use super::events;
 use crate::AccountId;
-use openledger_primitives::{AdapterId, BaseId, RevisionId};
+use openledger_primitives::{
+    revision::ModelRef, AdapterId, BaseId, BlockNumber, Digest, RevisionId, TermsIndex,
+};
 
 events! { "Models":
     /// A base model was registered.
@@ -29,5 +31,16 @@ events! { "Models":
         revision: RevisionId,
         /// Whose.
         adapter: AdapterId,
+        /// Digest of its weights' manifest.
+        adapter_digest: Digest,
+    }
+    /// Terms were appended.
+    TermsSet {
+        /// Whose.
+        model: ModelRef,
+        /// Index of the entry.
+        terms: TermsIndex,
+        /// First block at which a voucher may name it.
+        effective_from: BlockNumber,
     }
 }

@@ -38,4 +38,29 @@ events! { "Settlement":
         /// Sum of its fees, planck.
         fee: Balance,
     }
+    /// A page of a batch was settled.
+    BatchPageSettled {
+        /// Whose.
+        worker: AccountId,
+        /// Which batch.
+        sequence: BatchSequence,
+        /// Page, from 0.
+        page: u32,
+        /// Planck that left escrow.
+        amount: Balance,
+    }
+    /// A consumer asked to close a channel.
+    ChannelClosing {
+        /// Which.
+        channel: ChannelId,
+        /// Last block at which vouchers can be claimed.
+        claim_until: BlockNumber,
+    }
+    /// A channel is gone.
+    ChannelClosed {
+        /// Which.
+        channel: ChannelId,
+        /// Planck freed on the consumer's account, the lanes' deposits among them.
+        returned: Balance,
+    }
 }

@@ -1,0 +1,42 @@
+//! From a request to a question with counts and prices.
+
+use super::request::{Prompt, Request};
+use crate::{answer::Question, gateway::Gateway, GatewayError};
+
+/// Resolves the model, counts the prompt and fixes how much may be answered.
+pub(super) async fn question(
+    gateway: &Gateway,
+    request: &Request,
+) -> Result<Question, GatewayError> {
+    let model = gateway.catalogue.find(&request.model).await?;
+    let base = model.base.clone();
+    let prompt = request.prompt.clone();
+    let tokens_in = tokio::task::spawn_blocking(move || match &prompt {
+        Prompt::Messages(messages) => base.count_messages(messages),
+        Prompt::Text(text) => base.count_prompt(text),
+    })
+    .await
+    .map_err(|error| GatewayError::Text(error.to_string()))??;
+    let room = model.base.context.saturating_sub(tokens_in);
+    if tokens_in == 0 {
+        return Err(GatewayError::bad(
+            "empty_prompt",
+            "prompt",
+            "the prompt has no tokens",
+        ));
+    }
+    if room == 0 {
+        return Err(GatewayError::TooLong {
+            context: model.base.context,
+            prompt: tokens_in,
+        });
+    }
+    let max_tokens = request.max_tokens.unwrap_or(room).min(room);
+    Ok(Question {
+        endpoint: request.endpoint,
+        body: request.canonical(model.info.revision, max_tokens).into(),
+        tokens_in,
+        max_tokens,
+        model,
+    })
+}

@@ -1,0 +1,9 @@
+//! HTTP: routes, OpenAI's bodies and errors.
+
+mod ask;
+mod reply;
+mod request;
+mod routes;
+
+pub use request::{Request, Sampling};
+pub use routes::{metrics_router, router, serve};

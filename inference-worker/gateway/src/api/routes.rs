@@ -1,0 +1,285 @@
+//! The routes.
+
+use super::{
+    ask,
+    reply::{receipt_id, Reply},
+    request::Request,
+};
+use crate::{
+    answer::{answer, Answer, Question},
+    gateway::Gateway,
+    upstream::Endpoint,
+    GatewayError,
+};
+use axum::{
+    body::{Body, Bytes},
+    extract::{DefaultBodyLimit, State},
+    http::{header, HeaderMap, HeaderValue, StatusCode},
+    response::{IntoResponse, Response},
+    routing::{get, post},
+    Json, Router,
+};
+use metrics_exporter_prometheus::PrometheusHandle;
+use serde_json::{json, Value};
+use std::{convert::Infallible, future::Future, net::SocketAddr, sync::Arc};
+use tokio::{net::TcpListener, sync::mpsc, task::JoinHandle};
+use tokio_stream::wrappers::ReceiverStream;
+
+/// Bytes of a request's body at most.
+const MAX_BODY: usize = 4 << 20;
+/// Pieces of text that may wait for a slow client.
+const PIECES: usize = 64;
+
+/// The gateway's HTTP API; `/metrics` renders `metrics`.
+pub fn router(gateway: Arc<Gateway>, metrics: PrometheusHandle) -> Router {
+    Router::new()
+        .route("/v1/chat/completions", post(chat))
+        .route("/v1/completions", post(text))
+        .route("/v1/models", get(models))
+        .route("/v1/models/{model}", get(model))
+        .route("/ready", get(ready))
+        .route("/health", get(health))
+        .layer(DefaultBodyLimit::max(MAX_BODY))
+        .with_state(gateway)
+        .merge(metrics_router(metrics))
+        .fallback(unknown)
+}
+
+/// `/metrics` alone.
+pub fn metrics_router(metrics: PrometheusHandle) -> Router {
+    Router::new().route(
+        "/metrics",
+        get(move || {
+            let metrics = metrics.clone();
+            async move { metrics.render() }
+        }),
+    )
+}
+
+/// Serves until `stop` resolves; requests being answered are finished first.
+///
+/// # Errors
+/// When the address cannot be listened on.
+pub async fn serve(
+    listen: SocketAddr,
+    router: Router,
+    stop: impl Future<Output = ()> + Send + 'static,
+) -> std::io::Result<()> {
+    let listener = TcpListener::bind(listen).await?;
+    axum::serve(listener, router)
+        .with_graceful_shutdown(stop)
+        .await
+}
+
+impl IntoResponse for GatewayError {
+    fn into_response(self) -> Response {
+        let status =
+            StatusCode::from_u16(self.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        let mut response = (status, Json(self.body())).into_response();
+        if let Some(seconds) = self.retry_after() {
+            response
+                .headers_mut()
+                .insert(header::RETRY_AFTER, seconds.into());
+        }
+        response
+    }
+}
+
+async fn chat(State(gateway): State<Arc<Gateway>>, body: Bytes) -> Result<Response, GatewayError> {
+    complete(gateway, Endpoint::Chat, body).await
+}
+
+async fn text(State(gateway): State<Arc<Gateway>>, body: Bytes) -> Result<Response, GatewayError> {
+    complete(gateway, Endpoint::Text, body).await
+}
+
+/// The answer as it is being made: pieces of text, then the result.
+struct Running {
+    pieces: mpsc::Receiver<String>,
+    result: JoinHandle<Result<Answer, GatewayError>>,
+}
+
+/// Starts to answer in a task of its own. When the client goes away the pieces are dropped; the task
+/// notices, stops the worker and settles the lane.
+fn start(gateway: Arc<Gateway>, question: Question) -> Running {
+    let (sink, pieces) = mpsc::channel(PIECES);
+    let result = tokio::spawn(async move { answer(&gateway, &question, &sink).await });
+    Running { pieces, result }
+}
+
+async fn joined(result: JoinHandle<Result<Answer, GatewayError>>) -> Result<Answer, GatewayError> {
+    result
+        .await
+        .unwrap_or_else(|error| Err(GatewayError::Data(error.to_string())))
+}
+
+async fn complete(
+    gateway: Arc<Gateway>,
+    endpoint: Endpoint,
+    body: Bytes,
+) -> Result<Response, GatewayError> {
+    let request = Request::parse(endpoint, &body)?;
+    let question = ask::question(&gateway, &request).await?;
+    let reply = Reply::new(&question, &request.model, gateway.channel());
+    let mut headers = HeaderMap::new();
+    headers.insert("openledger-channel", gateway.channel().into());
+    headers.insert("openledger-revision", question.model.info.revision.into());
+    headers.insert("openledger-terms", question.model.terms.index.into());
+    let mut running = start(gateway, question);
+    if request.stream {
+        return stream(reply, request.include_usage, headers, running).await;
+    }
+    let mut text = String::new();
+    while let Some(piece) = running.pieces.recv().await {
+        text.push_str(&piece);
+    }
+    let answer = joined(running.result).await?;
+    if let Some(id) = receipt_id(&answer) {
+        if let Ok(value) = HeaderValue::from_str(&hex::encode(id)) {
+            headers.insert("openledger-receipt", value);
+        }
+    }
+    if let Ok(value) = HeaderValue::from_str(&answer.fee().to_string()) {
+        headers.insert("openledger-fee", value);
+    }
+    Ok((headers, Json(reply.whole(&text, &answer))).into_response())
+}
+
+/// Streams the answer. What goes wrong before the first piece is an ordinary error with its status;
+/// after it, an event with `error`, and the stream ends without `[DONE]`.
+async fn stream(
+    reply: Reply,
+    include_usage: bool,
+    headers: HeaderMap,
+    mut running: Running,
+) -> Result<Response, GatewayError> {
+    let first = running.pieces.recv().await;
+    if first.is_none() {
+        // Nothing will come: either it failed, or the answer is empty.
+        let answer = joined(running.result).await?;
+        let mut events: Vec<Value> = reply.opening().into_iter().collect();
+        events.push(reply.ending(&answer));
+        if include_usage {
+            events.push(reply.usage(&answer));
+        }
+        let body: String = events
+            .iter()
+            .map(|event| format!("data: {event}\n\n"))
+            .chain(["data: [DONE]\n\n".to_owned()])
+            .collect();
+        return Ok(event_stream(headers, Body::from(body)));
+    }
+    let (out, events) = mpsc::channel::<Result<Bytes, Infallible>>(PIECES);
+    tokio::spawn(async move {
+        let send = |value: String| out.send(Ok(Bytes::from(format!("data: {value}\n\n"))));
+        if let Some(opening) = reply.opening() {
+            if send(opening.to_string()).await.is_err() {
+                return;
+            }
+        }
+        let mut next = first;
+        while let Some(piece) = next {
+            // The client is gone: dropping the pieces ends the answer.
+            if send(reply.delta(&piece).to_string()).await.is_err() {
+                return;
+            }
+            next = tokio::select! {
+                piece = running.pieces.recv() => piece,
+                () = out.closed() => return,
+            };
+        }
+        let last = match joined(running.result).await {
+            Ok(answer) => {
+                let mut last = vec![reply.ending(&answer).to_string()];
+                if include_usage {
+                    last.push(reply.usage(&answer).to_string());
+                }
+                last.push("[DONE]".to_owned());
+                last
+            }
+            Err(error) => vec![error.body().to_string()],
+        };
+        for value in last {
+            if send(value).await.is_err() {
+                return;
+            }
+        }
+    });
+    Ok(event_stream(
+        headers,
+        Body::from_stream(ReceiverStream::new(events)),
+    ))
+}
+
+fn event_stream(mut headers: HeaderMap, body: Body) -> Response {
+    headers.insert(
+        header::CONTENT_TYPE,
+        HeaderValue::from_static("text/event-stream"),
+    );
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache"));
+    (headers, body).into_response()
+}
+
+async fn models(State(gateway): State<Arc<Gateway>>) -> Result<Json<Value>, GatewayError> {
+    let list: Vec<Value> = gateway
+        .catalogue
+        .list()
+        .await?
+        .iter()
+        .map(|(info, terms)| describe(&info.label(), info, terms))
+        .collect();
+    Ok(Json(json!({"object": "list", "data": list})))
+}
+
+async fn model(
+    State(gateway): State<Arc<Gateway>>,
+    axum::extract::Path(name): axum::extract::Path<String>,
+) -> Result<Json<Value>, GatewayError> {
+    let model = gateway.catalogue.find(&name).await?;
+    Ok(Json(describe(&name, &model.info, &model.terms)))
+}
+
+fn describe(
+    id: &str,
+    info: &openledger_chain::apis::models::RevisionInfo,
+    terms: &crate::voucher::Terms,
+) -> Value {
+    json!({
+        "id": id,
+        "object": "model",
+        "created": 0,
+        "owned_by": info.developer,
+        "parent": (info.revision != info.base_revision).then(|| info.base_label()),
+        "openledger": {
+            "revision": info.revision,
+            "terms": terms.index,
+            "price_in": terms.price_in.to_string(),
+            "price_out": terms.price_out.to_string(),
+        },
+    })
+}
+
+async fn health() -> Json<Value> {
+    Json(json!({"status": "ok"}))
+}
+
+/// Ready when the chain, the worker and a lane can be used.
+async fn ready(State(gateway): State<Arc<Gateway>>) -> Response {
+    let report = gateway.readiness().await;
+    let status = if report.is_ready() {
+        StatusCode::OK
+    } else {
+        StatusCode::SERVICE_UNAVAILABLE
+    };
+    (status, Json(report.body())).into_response()
+}
+
+async fn unknown() -> Response {
+    let body = json!({"error": {
+        "message": "there is no such path; see /v1/models, /v1/chat/completions, /v1/completions",
+        "type": "invalid_request_error",
+        "param": null,
+        "code": "not_found",
+    }});
+    (StatusCode::NOT_FOUND, Json(body)).into_response()
+}

@@ -1,0 +1,259 @@
+//! The models of the channel's worker: names, terms, tokenizers.
+
+use crate::{voucher::Terms, GatewayError};
+use openledger_chain::{apis::models::RevisionInfo, AccountId, ChainClient};
+use openledger_primitives::{Digest, RevisionId};
+use openledger_store::Store;
+use openledger_text::{Message, TextModel};
+use serde_json::Value;
+use std::{
+    collections::HashMap,
+    path::PathBuf,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+use tokio::sync::Mutex;
+
+/// How long terms and the worker's list are taken as they were read.
+const FRESH: Duration = Duration::from_secs(6);
+/// How long they are used when the chain cannot be read.
+const STALE: Duration = Duration::from_secs(600);
+
+/// Tokenizer, template and context of a base model.
+#[derive(Debug)]
+pub struct BaseText {
+    /// Tokenizer and chat template.
+    pub text: TextModel,
+    /// Tokens of the context.
+    pub context: u32,
+}
+
+/// A model ready to be asked.
+#[derive(Clone, Debug)]
+pub struct Model {
+    /// As the chain has it.
+    pub info: Arc<RevisionInfo>,
+    /// Terms in effect.
+    pub terms: Terms,
+    /// Its base's text.
+    pub base: Arc<BaseText>,
+}
+
+#[derive(Default)]
+struct Cache {
+    served: Option<(Instant, Vec<RevisionId>)>,
+    models: HashMap<RevisionId, Arc<RevisionInfo>>,
+    terms: HashMap<RevisionId, (Instant, Terms)>,
+    bases: HashMap<Digest, Arc<BaseText>>,
+}
+
+/// Models, read from chain and store as they are asked for.
+pub struct Catalogue {
+    chain: ChainClient,
+    worker: AccountId,
+    store: PathBuf,
+    cache: Mutex<Cache>,
+}
+
+impl BaseText {
+    /// Prompt tokens of a conversation.
+    ///
+    /// # Errors
+    /// [`GatewayError::BadRequest`] when the template refuses the messages.
+    pub fn count_messages(&self, messages: &[Message]) -> Result<u32, GatewayError> {
+        self.text
+            .count_prompt(messages)
+            .map(|ids| ids.len() as u32)
+            .map_err(|error| GatewayError::bad("invalid_messages", "messages", error.to_string()))
+    }
+
+    /// Prompt tokens of a plain prompt.
+    ///
+    /// # Errors
+    /// [`GatewayError::BadRequest`] when it cannot be encoded.
+    pub fn count_prompt(&self, prompt: &str) -> Result<u32, GatewayError> {
+        self.text
+            .count_text(prompt)
+            .map(|ids| ids.len() as u32)
+            .map_err(|error| GatewayError::bad("invalid_prompt", "prompt", error.to_string()))
+    }
+
+    /// Tokens of a delivered text in its canonical tokenisation.
+    ///
+    /// # Errors
+    /// [`GatewayError::Text`] when it cannot be encoded.
+    pub fn count_output(&self, text: &str) -> Result<u32, GatewayError> {
+        self.text
+            .tokenizer()
+            .encode(text, false)
+            .map(|ids| ids.len() as u32)
+            .map_err(|error| GatewayError::Text(error.to_string()))
+    }
+}
+
+impl Catalogue {
+    /// The models of `worker`, with tokenizers from the store in `store`.
+    pub fn new(chain: ChainClient, worker: AccountId, store: PathBuf) -> Self {
+        Catalogue {
+            chain,
+            worker,
+            store,
+            cache: Mutex::new(Cache::default()),
+        }
+    }
+
+    /// Everything that the worker serves.
+    pub async fn list(&self) -> Result<Vec<(Arc<RevisionInfo>, Terms)>, GatewayError> {
+        let mut cache = self.cache.lock().await;
+        let mut models = Vec::new();
+        for revision in self.served(&mut cache).await? {
+            if let Some(info) = self.info(&mut cache, revision).await? {
+                let terms = self.terms(&mut cache, &info).await?;
+                models.push((info, terms));
+            }
+        }
+        Ok(models)
+    }
+
+    /// The model of a name: a decimal revision, or what its developer called it. Of several
+    /// revisions with one name it is the latest.
+    pub async fn find(&self, name: &str) -> Result<Model, GatewayError> {
+        let mut cache = self.cache.lock().await;
+        let served = self.served(&mut cache).await?;
+        let mut found = None;
+        match name.parse::<RevisionId>() {
+            Ok(revision) if served.contains(&revision) => {
+                found = self.info(&mut cache, revision).await?;
+            }
+            _ => {
+                for revision in served {
+                    let info = self.info(&mut cache, revision).await?;
+                    if let Some(info) = info.filter(|info| info.label() == name) {
+                        found = Some(info);
+                    }
+                }
+            }
+        }
+        let info = found.ok_or_else(|| GatewayError::UnknownModel(name.to_owned()))?;
+        let terms = self.terms(&mut cache, &info).await?;
+        let base = self.base(&mut cache, info.base_manifest).await?;
+        Ok(Model { info, terms, base })
+    }
+
+    async fn served(&self, cache: &mut Cache) -> Result<Vec<RevisionId>, GatewayError> {
+        if let Some((read, served)) = &cache.served {
+            if read.elapsed() < FRESH {
+                return Ok(served.clone());
+            }
+        }
+        match self.chain.served_by(self.worker).await {
+            Ok(mut served) => {
+                served.sort_unstable();
+                cache.served = Some((Instant::now(), served.clone()));
+                Ok(served)
+            }
+            Err(error) => match &cache.served {
+                Some((read, served)) if read.elapsed() < STALE => Ok(served.clone()),
+                _ => Err(error.into()),
+            },
+        }
+    }
+
+    async fn info(
+        &self,
+        cache: &mut Cache,
+        revision: RevisionId,
+    ) -> Result<Option<Arc<RevisionInfo>>, GatewayError> {
+        if let Some(info) = cache.models.get(&revision) {
+            return Ok(Some(info.clone()));
+        }
+        let Some(info) = self.chain.revision(revision).await? else {
+            return Ok(None);
+        };
+        let info = Arc::new(info);
+        cache.models.insert(revision, info.clone());
+        Ok(Some(info))
+    }
+
+    async fn terms(&self, cache: &mut Cache, info: &RevisionInfo) -> Result<Terms, GatewayError> {
+        let (revision, model) = (info.revision, info.model);
+        if let Some((read, terms)) = cache.terms.get(&revision) {
+            if read.elapsed() < FRESH {
+                return Ok(*terms);
+            }
+        }
+        match self.chain.terms(model, None).await {
+            Ok(Some(found)) => {
+                let terms = Terms {
+                    index: found.index,
+                    price_in: found.terms.price_in,
+                    price_out: found.terms.price_out,
+                };
+                cache.terms.insert(revision, (Instant::now(), terms));
+                Ok(terms)
+            }
+            Ok(None) => Err(GatewayError::UnknownModel(revision.to_string())),
+            Err(error) => match cache.terms.get(&revision) {
+                Some((read, terms)) if read.elapsed() < STALE => Ok(*terms),
+                _ => Err(error.into()),
+            },
+        }
+    }
+
+    async fn base(
+        &self,
+        cache: &mut Cache,
+        manifest: Digest,
+    ) -> Result<Arc<BaseText>, GatewayError> {
+        if let Some(base) = cache.bases.get(&manifest) {
+            return Ok(base.clone());
+        }
+        let folder = self.store.clone();
+        let base = tokio::task::spawn_blocking(move || load(folder, manifest))
+            .await
+            .map_err(|error| GatewayError::Text(error.to_string()))??;
+        let base = Arc::new(base);
+        cache.bases.insert(manifest, base.clone());
+        Ok(base)
+    }
+}
+
+/// Reads the text files of a base model out of the store; weights are left where they are.
+fn load(folder: PathBuf, digest: Digest) -> Result<BaseText, GatewayError> {
+    let unusable = |what: &str, error: String| {
+        GatewayError::Text(format!(
+            "{what} of the base model 0x{} in the store {}: {error}",
+            hex::encode(digest),
+            folder.display()
+        ))
+    };
+    let store = Store::open(&folder).map_err(|error| unusable("the files", error.to_string()))?;
+    let manifest = store
+        .manifest_of("base", &digest)
+        .map_err(|error| unusable("the manifest", error.to_string()))?;
+    let required = |path: &str| {
+        store
+            .file(&manifest, path)
+            .map_err(|error| unusable(path, error.to_string()))
+    };
+    let optional = |path: &str| manifest.file(path).map(|_| required(path)).transpose();
+    let config: Value = serde_json::from_slice(&required("config.json")?)
+        .map_err(|error| unusable("config.json", error.to_string()))?;
+    let context = config
+        .get("max_position_embeddings")
+        .and_then(Value::as_u64)
+        .and_then(|context| u32::try_from(context).ok())
+        .ok_or_else(|| {
+            unusable(
+                "config.json",
+                "it does not say `max_position_embeddings`".into(),
+            )
+        })?;
+    let text = TextModel::from_bytes(
+        &required("tokenizer.json")?,
+        optional("tokenizer_config.json")?.as_deref(),
+        optional("chat_template.jinja")?.as_deref(),
+    )
+    .map_err(|error| unusable("the tokenizer", error.to_string()))?;
+    Ok(BaseText { text, context })
+}

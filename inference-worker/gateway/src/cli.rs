@@ -1,0 +1,202 @@
+//! The command line of `openledger-gateway`.
+
+use clap::{Args, Parser, Subcommand};
+use openledger_chain::AccountId;
+use openledger_primitives::{BlockNumber, ChannelId, RevisionId};
+use std::{net::SocketAddr, path::PathBuf};
+
+/// An OpenAI endpoint in front of a payment channel: signs vouchers, checks receipts.
+#[derive(Debug, Parser)]
+#[command(name = "openledger-gateway", version)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Serve the OpenAI API over a channel.
+    Run(Run),
+    /// Open a channel with a worker and print a ready curl line.
+    OpenChannel(OpenChannel),
+    /// Add to a channel's deposit.
+    Deposit(Deposit),
+    /// Close a channel; run again after its claims are over to get the deposit back.
+    Close(Close),
+    /// Show a channel and its lanes. Not while `run` has the data folder.
+    Status(Status),
+}
+
+/// Where the chain is.
+#[derive(Debug, Args)]
+pub struct Chain {
+    /// WebSocket address of a node.
+    #[arg(
+        long = "chain",
+        env = "OPENLEDGER_CHAIN",
+        value_name = "URL",
+        default_value = "ws://127.0.0.1:9944"
+    )]
+    pub url: String,
+}
+
+/// Options of `run`.
+#[derive(Debug, Args)]
+pub struct Run {
+    /// Chain.
+    #[command(flatten)]
+    pub chain: Chain,
+    /// File with the signer's secret URI, mode 600.
+    #[arg(long, value_name = "FILE")]
+    pub key: PathBuf,
+    /// Channel; without it the one that `open-channel` noted.
+    #[arg(long)]
+    pub channel: Option<ChannelId>,
+    /// Store that has the base model's tokenizer and chat template.
+    #[arg(long, value_name = "DIR")]
+    pub store: PathBuf,
+    /// Lane state and receipts. Losing it parks lanes whose worker is not honest.
+    #[arg(long, value_name = "DIR")]
+    pub data: PathBuf,
+    /// Address of the OpenAI API.
+    #[arg(long, default_value = "127.0.0.1:8080")]
+    pub listen: SocketAddr,
+    /// Another address that serves only `/metrics`.
+    #[arg(long)]
+    pub metrics: Option<SocketAddr>,
+    /// Requests that may wait for a free lane.
+    #[arg(long, default_value_t = 64)]
+    pub queue: usize,
+    /// Seconds that each may wait.
+    #[arg(long, default_value_t = 30)]
+    pub patience: u64,
+    /// Blocks after which a voucher no longer starts work.
+    #[arg(long, default_value_t = 100)]
+    pub voucher_life: BlockNumber,
+}
+
+/// Options of `open-channel`.
+#[derive(Debug, Args)]
+pub struct OpenChannel {
+    /// Chain.
+    #[command(flatten)]
+    pub chain: Chain,
+    /// File with the consumer account's secret URI, mode 600.
+    #[arg(long, value_name = "FILE")]
+    pub account_key: PathBuf,
+    /// File with the signer's secret URI; generated when missing.
+    #[arg(long, value_name = "FILE")]
+    pub key: PathBuf,
+    /// The worker's account.
+    #[arg(
+        long,
+        required_unless_present = "revision",
+        conflicts_with = "revision"
+    )]
+    pub worker: Option<AccountId>,
+    /// Instead of a worker: a revision; the worker with the largest bond that serves it is taken.
+    #[arg(long)]
+    pub revision: Option<RevisionId>,
+    /// OPEN put on hold for the channel, as `12.5`.
+    #[arg(long)]
+    pub deposit: Open,
+    /// Requests at the same time.
+    #[arg(long, default_value_t = 4)]
+    pub lanes: u16,
+    /// OPEN that the signer may spend; the whole deposit when left out.
+    #[arg(long)]
+    pub limit: Option<Open>,
+    /// Blocks for which the signer is valid.
+    #[arg(long, default_value_t = 1_000_000)]
+    pub blocks: BlockNumber,
+    /// The gateway's data folder.
+    #[arg(long, value_name = "DIR")]
+    pub data: PathBuf,
+    /// Where the gateway will listen, for the curl line.
+    #[arg(long, default_value = "127.0.0.1:8080")]
+    pub listen: SocketAddr,
+}
+
+/// Options of `deposit`.
+#[derive(Debug, Args)]
+pub struct Deposit {
+    /// Chain.
+    #[command(flatten)]
+    pub chain: Chain,
+    /// File with the consumer account's secret URI, mode 600.
+    #[arg(long, value_name = "FILE")]
+    pub account_key: PathBuf,
+    /// Channel.
+    #[arg(long)]
+    pub channel: ChannelId,
+    /// OPEN, as `12.5`.
+    #[arg(long)]
+    pub amount: Open,
+}
+
+/// Options of `close`.
+#[derive(Debug, Args)]
+pub struct Close {
+    /// Chain.
+    #[command(flatten)]
+    pub chain: Chain,
+    /// File with the consumer account's secret URI, mode 600.
+    #[arg(long, value_name = "FILE")]
+    pub account_key: PathBuf,
+    /// Channel.
+    #[arg(long)]
+    pub channel: ChannelId,
+}
+
+/// Options of `status`.
+#[derive(Debug, Args)]
+pub struct Status {
+    /// Chain.
+    #[command(flatten)]
+    pub chain: Chain,
+    /// Channel; without it the one that `open-channel` noted.
+    #[arg(long)]
+    pub channel: Option<ChannelId>,
+    /// The gateway's data folder.
+    #[arg(long, value_name = "DIR")]
+    pub data: PathBuf,
+}
+
+/// An amount of OPEN with at most twelve decimals; holds planck.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Open(pub u128);
+
+impl std::str::FromStr for Open {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let wrong = || format!("{text} is not an amount of OPEN such as 12 or 0.5");
+        let (whole, fraction) = text.split_once('.').unwrap_or((text, ""));
+        if fraction.len() > 12
+            || !(whole.to_owned() + fraction)
+                .bytes()
+                .all(|b| b.is_ascii_digit())
+        {
+            return Err(wrong());
+        }
+        let digits = format!("{whole}{fraction:0<12}");
+        digits.parse().map(Open).map_err(|_| wrong())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn amounts_are_exact() {
+        assert_eq!("12".parse(), Ok(Open(12_000_000_000_000)));
+        assert_eq!("0.5".parse(), Ok(Open(500_000_000_000)));
+        assert_eq!("1.000000000001".parse(), Ok(Open(1_000_000_000_001)));
+        for wrong in ["", ".", "-1", "1.0000000000001", "1,5", "0x1", "1.5.2"] {
+            assert!(wrong.parse::<Open>().is_err(), "{wrong}");
+        }
+    }
+}

@@ -1,0 +1,105 @@
+//! Opening a channel and adding to it.
+
+use crate::{lanes::LaneStore, GatewayError};
+use openledger_chain::{
+    calls::settlement::{Deposit, OpenChannel},
+    events::settlement::ChannelOpened,
+    AccountId, ChainClient, Key, SubmitError, Submitter,
+};
+use openledger_primitives::{voucher::EvidenceClass, Balance, BlockNumber, ChannelId, RevisionId};
+use std::path::PathBuf;
+
+/// A channel to open.
+#[derive(Clone, Debug)]
+pub struct Open {
+    /// The gateway's signer.
+    pub signer: Key,
+    /// The worker, or a revision that some worker must serve.
+    pub worker: Result<AccountId, RevisionId>,
+    /// Planck.
+    pub deposit: Balance,
+    /// Requests at the same time.
+    pub lanes: u16,
+    /// Most that the signer may spend, planck.
+    pub limit: Balance,
+    /// Blocks for which the signer is valid.
+    pub blocks: BlockNumber,
+    /// The gateway's data folder, which notes the channel.
+    pub data: PathBuf,
+}
+
+/// What was opened.
+#[derive(Clone, Copy, Debug)]
+pub struct Opened {
+    /// The channel.
+    pub channel: ChannelId,
+    /// Its worker.
+    pub worker: AccountId,
+    /// Block in which it was opened.
+    pub block: BlockNumber,
+}
+
+/// Why a command failed.
+#[derive(Debug, thiserror::Error)]
+pub enum CommandError {
+    /// The chain refused a call.
+    #[error(transparent)]
+    Submit(#[from] SubmitError),
+    /// Anything else.
+    #[error(transparent)]
+    Gateway(#[from] GatewayError),
+    /// No worker can be asked for the revision.
+    #[error("no worker serves revision {0} now")]
+    NoWorker(RevisionId),
+}
+
+/// Opens a channel and notes it in the data folder.
+pub async fn open(
+    chain: &ChainClient,
+    submitter: &Submitter,
+    wanted: &Open,
+) -> Result<Opened, CommandError> {
+    let worker = match wanted.worker {
+        Ok(worker) => worker,
+        Err(revision) => {
+            chain
+                .find_workers(revision)
+                .await
+                .map_err(GatewayError::from)?
+                .first()
+                .ok_or(CommandError::NoWorker(revision))?
+                .worker
+        }
+    };
+    // Before anything is paid: the folder must be writable.
+    let store = LaneStore::open(&wanted.data)?;
+    let now = chain.best_block().await.map_err(GatewayError::from)?.number;
+    let outcome = submitter
+        .submit(&OpenChannel {
+            worker,
+            deposit: wanted.deposit,
+            lanes: wanted.lanes,
+            signer: wanted.signer.public(),
+            limit: wanted.limit,
+            valid_until: now.saturating_add(wanted.blocks),
+            evidence: EvidenceClass::Open,
+        })
+        .await?;
+    let opened: ChannelOpened = outcome.expect().map_err(GatewayError::from)?;
+    store.set_channel(opened.channel)?;
+    Ok(Opened {
+        channel: opened.channel,
+        worker,
+        block: outcome.number,
+    })
+}
+
+/// Adds planck to a channel's deposit.
+pub async fn deposit(
+    submitter: &Submitter,
+    channel: ChannelId,
+    amount: Balance,
+) -> Result<(), CommandError> {
+    submitter.submit(&Deposit { channel, amount }).await?;
+    Ok(())
+}

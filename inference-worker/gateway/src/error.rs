@@ -1,0 +1,225 @@
+//! What can go wrong between a client's request and its answer.
+
+use crate::check::Rejection;
+use openledger_chain::ChainError;
+use openledger_primitives::Balance;
+use serde_json::{json, Value};
+
+/// A request that has no answer. [`status`](Self::status) and [`body`](Self::body) are what the
+/// client sees, in the shape of OpenAI's API.
+#[derive(Debug, thiserror::Error)]
+pub enum GatewayError {
+    /// The request is wrong.
+    #[error("{message}")]
+    BadRequest {
+        /// Machine-readable cause.
+        code: &'static str,
+        /// The field at fault.
+        param: Option<String>,
+        /// What to do about it.
+        message: String,
+    },
+    /// No such model.
+    #[error("the model `{0}` is not served by this channel's worker; GET /v1/models lists those that are")]
+    UnknownModel(String),
+    /// The prompt does not fit.
+    #[error("this model's context is {context} tokens; the prompt has {prompt} and must leave room for an answer")]
+    TooLong {
+        /// Tokens of the context.
+        context: u32,
+        /// Tokens of the prompt.
+        prompt: u32,
+    },
+    /// The channel or its signer has not enough left.
+    #[error(
+        "this answer may cost up to {needed} planck, but {left} planck are left of {of}; {advice}"
+    )]
+    OverBudget {
+        /// Planck.
+        needed: Balance,
+        /// Planck.
+        left: Balance,
+        /// `the channel's deposit` or `the signer's limit`.
+        of: &'static str,
+        /// What to do.
+        advice: &'static str,
+    },
+    /// The channel cannot be used.
+    #[error("channel {channel}: {reason}")]
+    Channel {
+        /// Which.
+        channel: u64,
+        /// Why.
+        reason: String,
+    },
+    /// Every lane is busy and the queue is full, or waiting took too long.
+    #[error("all {lanes} lanes of the channel are busy; try again shortly, or add lanes")]
+    Busy {
+        /// Lanes that can be used.
+        lanes: usize,
+    },
+    /// No lane can be used.
+    #[error(
+        "every lane of channel {channel} is parked: {reason}; see `openledger-gateway status`"
+    )]
+    AllParked {
+        /// Which channel.
+        channel: u64,
+        /// Why the last was parked.
+        reason: String,
+    },
+    /// The worker cannot be reached or answers nonsense.
+    #[error("the worker at {url} {problem}")]
+    Worker {
+        /// Its endpoint.
+        url: String,
+        /// What is wrong.
+        problem: String,
+    },
+    /// The worker refused the request before taking the voucher.
+    #[error("the worker refused the request: {message}")]
+    Refused {
+        /// HTTP status of the worker.
+        status: u16,
+        /// Its code.
+        code: String,
+        /// Its message.
+        message: String,
+        /// Seconds after which to try again.
+        retry_after: Option<u64>,
+    },
+    /// The worker failed after it took the voucher; nothing is charged.
+    #[error("the worker failed and charges nothing: {0}")]
+    Failed(String),
+    /// The receipt does not pass: nothing is acknowledged and the lane is parked.
+    #[error("the worker's receipt was refused and not acknowledged: {0}")]
+    Rejected(#[from] Rejection),
+    /// The client went away.
+    #[error("the client went away")]
+    Cancelled,
+    /// The chain cannot be read.
+    #[error("the chain cannot be read: {0}")]
+    Chain(#[from] ChainError),
+    /// The gateway's own files cannot be read or written.
+    #[error("the gateway's data cannot be kept: {0}")]
+    Data(String),
+    /// The model's tokenizer or template cannot be loaded or refuses the text.
+    #[error("{0}")]
+    Text(String),
+}
+
+impl GatewayError {
+    /// A request that is wrong in `param`.
+    pub fn bad(code: &'static str, param: &str, message: impl Into<String>) -> Self {
+        GatewayError::BadRequest {
+            code,
+            param: (!param.is_empty()).then(|| param.to_owned()),
+            message: message.into(),
+        }
+    }
+
+    /// HTTP status.
+    pub fn status(&self) -> u16 {
+        match self {
+            GatewayError::BadRequest { .. } | GatewayError::TooLong { .. } => 400,
+            GatewayError::OverBudget { .. } | GatewayError::Channel { .. } => 402,
+            GatewayError::UnknownModel(_) => 404,
+            GatewayError::Busy { .. } => 429,
+            // A voucher that the worker refuses is this program's fault or the worker's, never the
+            // client's; what is wrong with the request itself is passed on.
+            GatewayError::Refused { status, code, .. } => match status {
+                400 | 404 | 413 | 422 | 429 | 503 if !code.starts_with("voucher") => *status,
+                _ => 502,
+            },
+            GatewayError::Worker { .. }
+            | GatewayError::Failed(_)
+            | GatewayError::Rejected(_)
+            | GatewayError::AllParked { .. } => 502,
+            GatewayError::Chain(_) => 503,
+            GatewayError::Cancelled => 499,
+            GatewayError::Text(_) | GatewayError::Data(_) => 500,
+        }
+    }
+
+    /// Machine-readable cause.
+    pub fn code(&self) -> &str {
+        match self {
+            GatewayError::BadRequest { code, .. } => code,
+            GatewayError::TooLong { .. } => "context_length_exceeded",
+            GatewayError::OverBudget { .. } => "insufficient_quota",
+            GatewayError::Channel { .. } => "channel_unusable",
+            GatewayError::UnknownModel(_) => "model_not_found",
+            GatewayError::Busy { .. } => "lanes_busy",
+            GatewayError::AllParked { .. } => "lanes_parked",
+            GatewayError::Worker { .. } => "worker_unreachable",
+            GatewayError::Refused { code, .. } => code,
+            GatewayError::Failed(_) => "worker_failed",
+            GatewayError::Rejected(rejection) => rejection.code(),
+            GatewayError::Cancelled => "cancelled",
+            GatewayError::Chain(_) => "chain_unreachable",
+            GatewayError::Data(_) => "data_unwritable",
+            GatewayError::Text(_) => "model_unusable",
+        }
+    }
+
+    /// Seconds after which the client should try again.
+    pub fn retry_after(&self) -> Option<u64> {
+        match self {
+            GatewayError::Busy { .. } => Some(1),
+            GatewayError::Chain(_) => Some(5),
+            GatewayError::Refused { retry_after, .. } => *retry_after,
+            _ => None,
+        }
+    }
+
+    /// OpenAI's error object.
+    pub fn body(&self) -> Value {
+        let kind = match self.status() {
+            402 => "insufficient_quota",
+            429 => "rate_limit_error",
+            status if status < 500 => "invalid_request_error",
+            _ => "server_error",
+        };
+        let param = match self {
+            GatewayError::BadRequest { param, .. } => param.clone(),
+            GatewayError::UnknownModel(_) => Some("model".to_owned()),
+            GatewayError::TooLong { .. } => Some("messages".to_owned()),
+            _ => None,
+        };
+        json!({"error": {
+            "message": self.to_string(),
+            "type": kind,
+            "param": param,
+            "code": self.code(),
+        }})
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_error_has_openais_shape() {
+        let error = GatewayError::bad("unsupported_value", "n", "`n` must be 1");
+        assert_eq!(error.status(), 400);
+        assert_eq!(
+            error.body(),
+            json!({"error": {"message": "`n` must be 1", "type": "invalid_request_error", "param": "n", "code": "unsupported_value"}})
+        );
+    }
+
+    #[test]
+    fn a_voucher_the_worker_refuses_is_not_the_clients_fault() {
+        let refused = |status, code: &str| GatewayError::Refused {
+            status,
+            code: code.into(),
+            message: String::new(),
+            retry_after: Some(3),
+        };
+        assert_eq!(refused(402, "voucher_expired").status(), 502);
+        assert_eq!(refused(429, "busy").status(), 429);
+        assert_eq!(refused(429, "busy").retry_after(), Some(3));
+        assert_eq!(refused(400, "unsupported_parameter").status(), 400);
+    }
+}

@@ -1,0 +1,221 @@
+//! Lanes on disk. Every change is on disk before what depends on it leaves this program.
+
+use crate::{
+    voucher::{Position, Terms},
+    GatewayError,
+};
+use openledger_metering::{SignedReceipt, SignedVoucher};
+use openledger_primitives::{voucher::Voucher, ChannelId, LaneIndex, Sequence, Signature};
+use parity_scale_codec::{Decode, Encode};
+use redb::{Database, ReadableDatabase, TableDefinition};
+use std::path::Path;
+
+const LANES: TableDefinition<(u64, u16), &[u8]> = TableDefinition::new("lanes");
+/// (channel, lane, sequence) → voucher, its signature, receipt, its signature: the consumer's
+/// evidence of what was asked, answered and charged.
+const RECEIPTS: TableDefinition<(u64, u16, u64), &[u8]> = TableDefinition::new("receipts");
+const CHANNEL: TableDefinition<(), u64> = TableDefinition::new("channel");
+
+/// A voucher that was signed and whose receipt has not been accepted.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct Pending {
+    /// The voucher.
+    pub voucher: Voucher,
+    /// Its signature.
+    pub signature: Signature,
+    /// Terms that it names.
+    pub terms: Terms,
+    /// Prompt tokens counted; zero when an answer goes on.
+    pub tokens_in: u32,
+    /// Output tokens seen to be delivered; `None` when the program ended before it knew.
+    pub delivered: Option<u32>,
+}
+
+/// A lane.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Encode, Decode)]
+pub struct LaneState {
+    /// The last receipt accepted.
+    pub position: Position,
+    /// What is in doubt.
+    pub pending: Option<Pending>,
+    /// Why the lane is no longer used.
+    pub parked: Option<String>,
+}
+
+/// Lanes, receipts and the channel's number in one file.
+pub struct LaneStore {
+    database: Database,
+}
+
+fn data<E: std::fmt::Display>(error: E) -> GatewayError {
+    GatewayError::Data(error.to_string())
+}
+
+impl LaneStore {
+    /// Opens or creates `lanes.redb` in `folder`. One process at a time.
+    pub fn open(folder: &Path) -> Result<Self, GatewayError> {
+        std::fs::create_dir_all(folder)
+            .map_err(|error| GatewayError::Data(format!("{}: {error}", folder.display())))?;
+        let path = folder.join("lanes.redb");
+        let database = Database::create(&path)
+            .map_err(|error| GatewayError::Data(format!("{}: {error}", path.display())))?;
+        let store = LaneStore { database };
+        let write = store.database.begin_write().map_err(data)?;
+        {
+            write.open_table(LANES).map_err(data)?;
+            write.open_table(RECEIPTS).map_err(data)?;
+            write.open_table(CHANNEL).map_err(data)?;
+        }
+        write.commit().map_err(data)?;
+        Ok(store)
+    }
+
+    /// The channel that `open-channel` noted.
+    pub fn channel(&self) -> Result<Option<ChannelId>, GatewayError> {
+        let read = self.database.begin_read().map_err(data)?;
+        let table = read.open_table(CHANNEL).map_err(data)?;
+        Ok(table.get(()).map_err(data)?.map(|channel| channel.value()))
+    }
+
+    /// Notes the channel to use.
+    pub fn set_channel(&self, channel: ChannelId) -> Result<(), GatewayError> {
+        let write = self.database.begin_write().map_err(data)?;
+        write
+            .open_table(CHANNEL)
+            .map_err(data)?
+            .insert((), channel)
+            .map_err(data)?;
+        write.commit().map_err(data)
+    }
+
+    /// A lane; `None` when it was never used here.
+    pub fn lane(
+        &self,
+        channel: ChannelId,
+        lane: LaneIndex,
+    ) -> Result<Option<LaneState>, GatewayError> {
+        let read = self.database.begin_read().map_err(data)?;
+        let table = read.open_table(LANES).map_err(data)?;
+        let value = table.get((channel, lane)).map_err(data)?;
+        value
+            .map(|bytes| LaneState::decode(&mut bytes.value()).map_err(data))
+            .transpose()
+    }
+
+    /// Puts a lane on disk.
+    pub fn put(
+        &self,
+        channel: ChannelId,
+        lane: LaneIndex,
+        state: &LaneState,
+    ) -> Result<(), GatewayError> {
+        let write = self.database.begin_write().map_err(data)?;
+        write
+            .open_table(LANES)
+            .map_err(data)?
+            .insert((channel, lane), state.encode().as_slice())
+            .map_err(data)?;
+        write.commit().map_err(data)
+    }
+
+    /// Forgets where a lane stands, so that it is compared with chain and worker before its next use.
+    /// Its receipts stay.
+    pub fn forget(&self, channel: ChannelId, lane: LaneIndex) -> Result<(), GatewayError> {
+        let write = self.database.begin_write().map_err(data)?;
+        write
+            .open_table(LANES)
+            .map_err(data)?
+            .remove((channel, lane))
+            .map_err(data)?;
+        write.commit().map_err(data)
+    }
+
+    /// Puts a lane after an accepted receipt on disk, with the receipt.
+    pub fn accept(
+        &self,
+        channel: ChannelId,
+        lane: LaneIndex,
+        state: &LaneState,
+        voucher: &SignedVoucher,
+        receipt: &SignedReceipt,
+    ) -> Result<(), GatewayError> {
+        let write = self.database.begin_write().map_err(data)?;
+        write
+            .open_table(LANES)
+            .map_err(data)?
+            .insert((channel, lane), state.encode().as_slice())
+            .map_err(data)?;
+        write
+            .open_table(RECEIPTS)
+            .map_err(data)?
+            .insert(
+                (channel, lane, state.position.sequence),
+                (voucher, receipt).encode().as_slice(),
+            )
+            .map_err(data)?;
+        write.commit().map_err(data)
+    }
+
+    /// The voucher and receipt of a sequence.
+    pub fn receipt(
+        &self,
+        channel: ChannelId,
+        lane: LaneIndex,
+        sequence: Sequence,
+    ) -> Result<Option<(SignedVoucher, SignedReceipt)>, GatewayError> {
+        let read = self.database.begin_read().map_err(data)?;
+        let table = read.open_table(RECEIPTS).map_err(data)?;
+        let value = table.get((channel, lane, sequence)).map_err(data)?;
+        value
+            .map(|bytes| Decode::decode(&mut bytes.value()).map_err(data))
+            .transpose()
+    }
+
+    /// Every lane of the channel that was ever used here.
+    pub fn lanes(&self, channel: ChannelId) -> Result<Vec<(LaneIndex, LaneState)>, GatewayError> {
+        let read = self.database.begin_read().map_err(data)?;
+        let table = read.open_table(LANES).map_err(data)?;
+        let mut lanes = Vec::new();
+        for entry in table
+            .range((channel, 0)..=(channel, u16::MAX))
+            .map_err(data)?
+        {
+            let (key, value) = entry.map_err(data)?;
+            lanes.push((
+                key.value().1,
+                LaneState::decode(&mut value.value()).map_err(data)?,
+            ));
+        }
+        Ok(lanes)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_lane_survives_a_restart() {
+        let folder = tempfile::tempdir().unwrap();
+        let state = LaneState {
+            position: Position {
+                sequence: 3,
+                receipt: [3; 32],
+                cumulative: 17,
+            },
+            pending: None,
+            parked: Some("receipt refused".into()),
+        };
+        {
+            let store = LaneStore::open(folder.path()).unwrap();
+            store.put(8, 1, &state).unwrap();
+            store.put(9, 0, &LaneState::default()).unwrap();
+            store.set_channel(8).unwrap();
+        }
+        let store = LaneStore::open(folder.path()).unwrap();
+        assert_eq!(store.lane(8, 1).unwrap().as_ref(), Some(&state));
+        assert_eq!(store.lane(8, 0).unwrap(), None);
+        assert_eq!(store.lanes(8).unwrap(), vec![(1, state)]);
+        assert_eq!(store.channel().unwrap(), Some(8));
+    }
+}

@@ -1,0 +1,240 @@
+//! `openledger-gateway`: an OpenAI endpoint in front of a payment channel.
+
+mod cli;
+
+use anyhow::{Context, Result};
+use clap::Parser;
+use cli::{Cli, Command};
+use metrics_exporter_prometheus::PrometheusBuilder;
+use openledger_chain::{ChainClient, Key, Submitter, SubmitterOptions, OPEN};
+use openledger_gateway::{
+    api,
+    commands::{self, Close},
+    lanes::LaneStore,
+    Gateway, Settings,
+};
+use std::{net::SocketAddr, path::Path, time::Duration};
+use tracing_subscriber::EnvFilter;
+
+/// How long the programs wait for a node that is still starting.
+const NODE_PATIENCE: Duration = Duration::from_secs(60);
+
+#[tokio::main]
+async fn main() -> Result<()> {
+    tracing_subscriber::fmt()
+        .with_env_filter(
+            EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info")),
+        )
+        .with_writer(std::io::stderr)
+        .init();
+    match Cli::parse().command {
+        Command::Run(options) => run(options).await,
+        Command::OpenChannel(options) => open_channel(options).await,
+        Command::Deposit(options) => deposit(options).await,
+        Command::Close(options) => close(options).await,
+        Command::Status(options) => status(options).await,
+    }
+}
+
+async fn connect(chain: &cli::Chain) -> Result<ChainClient> {
+    Ok(ChainClient::connect_within(&chain.url, NODE_PATIENCE).await?)
+}
+
+fn submitter(chain: &ChainClient, key: &Path) -> Result<Submitter> {
+    Ok(Submitter::start(
+        chain.clone(),
+        Key::from_file(key)?,
+        SubmitterOptions::default(),
+    ))
+}
+
+async fn run(options: cli::Run) -> Result<()> {
+    let recorder = PrometheusBuilder::new().build_recorder();
+    let handle = recorder.handle();
+    metrics::set_global_recorder(recorder).context("a metrics recorder is set already")?;
+    let upkeep = handle.clone();
+    tokio::spawn(async move {
+        let mut tick = tokio::time::interval(Duration::from_secs(5));
+        loop {
+            tick.tick().await;
+            upkeep.run_upkeep();
+        }
+    });
+    let chain = connect(&options.chain).await?;
+    let gateway = Gateway::start(
+        chain,
+        Settings {
+            key: Key::from_file(&options.key)?,
+            channel: options.channel,
+            store: options.store,
+            data: options.data,
+            queue: options.queue,
+            patience: Duration::from_secs(options.patience),
+            voucher_life: options.voucher_life,
+        },
+    )
+    .await?;
+    tracing::info!(
+        channel = gateway.channel(),
+        "serving the OpenAI API on http://{}/v1",
+        options.listen
+    );
+    if let Some(address) = options.metrics {
+        let router = api::metrics_router(handle.clone());
+        tokio::spawn(async move {
+            if let Err(error) = api::serve(address, router, std::future::pending()).await {
+                tracing::error!(%error, %address, "metrics are not served");
+            }
+        });
+    }
+    api::serve(options.listen, api::router(gateway, handle), stop_signal())
+        .await
+        .with_context(|| format!("cannot serve on {}", options.listen))
+}
+
+/// Resolves on Ctrl-C or SIGTERM.
+async fn stop_signal() {
+    use tokio::signal::unix::{signal, SignalKind};
+    let terminate = async {
+        match signal(SignalKind::terminate()) {
+            Ok(mut stream) => {
+                stream.recv().await;
+            }
+            Err(_) => std::future::pending().await,
+        }
+    };
+    tokio::select! {
+        _ = tokio::signal::ctrl_c() => {}
+        () = terminate => {}
+    }
+}
+
+async fn open_channel(options: cli::OpenChannel) -> Result<()> {
+    let chain = connect(&options.chain).await?;
+    let submitter = submitter(&chain, &options.account_key)?;
+    let wanted = commands::Open {
+        signer: Key::load_or_generate(&options.key)?,
+        worker: match (options.worker, options.revision) {
+            (Some(worker), _) => Ok(worker),
+            (None, Some(revision)) => Err(revision),
+            (None, None) => anyhow::bail!("name a worker or a revision"),
+        },
+        deposit: options.deposit.0,
+        lanes: options.lanes,
+        limit: options.limit.unwrap_or(options.deposit).0,
+        blocks: options.blocks,
+        data: options.data.clone(),
+    };
+    let opened = commands::open(&chain, &submitter, &wanted).await?;
+    println!(
+        "channel {} with worker {} is open (block {})",
+        opened.channel, opened.worker, opened.block
+    );
+    let models = chain.served_by(opened.worker).await?;
+    let model = match models.last() {
+        Some(revision) => chain
+            .revision(*revision)
+            .await?
+            .map_or_else(|| revision.to_string(), |info| info.label()),
+        None => "MODEL".to_owned(),
+    };
+    println!("serve it:");
+    println!(
+        "  openledger-gateway run --chain {} --key {} --data {} --listen {} --store DIR",
+        options.chain.url,
+        options.key.display(),
+        options.data.display(),
+        options.listen
+    );
+    println!("ask:");
+    println!("  {}", curl(options.listen, &model));
+    Ok(())
+}
+
+fn curl(listen: SocketAddr, model: &str) -> String {
+    format!(
+        "curl http://{listen}/v1/chat/completions -H 'content-type: application/json' -d '{}'",
+        serde_json::json!({
+            "model": model,
+            "messages": [{"role": "user", "content": "Who built the lighthouse?"}],
+            "temperature": 0,
+        })
+    )
+}
+
+async fn deposit(options: cli::Deposit) -> Result<()> {
+    let chain = connect(&options.chain).await?;
+    let submitter = submitter(&chain, &options.account_key)?;
+    commands::deposit(&submitter, options.channel, options.amount.0).await?;
+    println!(
+        "added {} OPEN to channel {}",
+        open(options.amount.0),
+        options.channel
+    );
+    Ok(())
+}
+
+async fn close(options: cli::Close) -> Result<()> {
+    let chain = connect(&options.chain).await?;
+    let submitter = submitter(&chain, &options.account_key)?;
+    match commands::close(&chain, &submitter, options.channel).await? {
+        Close::Until(block) => println!(
+            "channel {} is closing: its worker may claim until block {block}; run this again after it",
+            options.channel
+        ),
+        Close::Finished => println!(
+            "channel {} is closed, what was left of its deposit is free",
+            options.channel
+        ),
+    }
+    Ok(())
+}
+
+async fn status(options: cli::Status) -> Result<()> {
+    let chain = connect(&options.chain).await?;
+    let store = LaneStore::open(&options.data)?;
+    let channel = match options.channel {
+        Some(channel) => channel,
+        None => store
+            .channel()?
+            .context("the data folder notes no channel; name one with --channel")?,
+    };
+    let status = commands::status(&chain, channel, store.lanes(channel)?).await?;
+    match &status.channel {
+        Some(info) => println!(
+            "channel {channel}: {} OPEN left, worker {}, {}",
+            open(info.free_deposit),
+            info.worker,
+            if info.is_open() { "open" } else { "closing" }
+        ),
+        None => println!("channel {channel} is not on chain"),
+    }
+    for lane in &status.lanes {
+        let (sequence, charged, doubt) = match &lane.state {
+            Some(state) => (
+                state.position.sequence,
+                state.position.cumulative,
+                match (&state.parked, &state.pending) {
+                    (Some(reason), _) => format!(", PARKED: {reason}"),
+                    (None, Some(pending)) => {
+                        format!(", request {} in doubt", pending.voucher.sequence)
+                    }
+                    (None, None) => String::new(),
+                },
+            ),
+            None => (0, 0, ", never used here".to_owned()),
+        };
+        println!(
+            "  lane {}: {sequence} requests, {} OPEN charged, {} OPEN claimed{doubt}",
+            lane.lane,
+            open(charged),
+            open(lane.claimed)
+        );
+    }
+    Ok(())
+}
+
+/// Planck as OPEN, all twelve decimals.
+fn open(planck: u128) -> String {
+    format!("{}.{:012}", planck / OPEN, planck % OPEN)
+}

@@ -1,0 +1,79 @@
+//! Whether the gateway can answer now, and if not, why.
+
+use crate::gateway::Gateway;
+use serde_json::{json, Value};
+
+/// What `/ready` says.
+#[derive(Clone, Debug)]
+pub struct Readiness {
+    chain: Result<u32, String>,
+    funds: Result<u128, String>,
+    worker: bool,
+    usable: usize,
+    parked: Vec<(u16, String)>,
+}
+
+impl Gateway {
+    /// Looks at chain, channel, worker and lanes.
+    pub async fn readiness(&self) -> Readiness {
+        let chain = self
+            .chain
+            .best_block()
+            .await
+            .map(|block| block.number)
+            .map_err(|error| error.to_string());
+        let funds = self
+            .funds()
+            .await
+            .map(|funds| {
+                funds
+                    .deposit
+                    .min(funds.signer)
+                    .saturating_sub(funds.unclaimed)
+            })
+            .map_err(|error| error.to_string());
+        let worker = match self.upstream().await {
+            Ok(worker) => worker.is_alive().await,
+            Err(_) => false,
+        };
+        Readiness {
+            chain,
+            funds,
+            worker,
+            usable: self.pool.usable(),
+            parked: self.pool.parked().into_iter().collect(),
+        }
+    }
+}
+
+impl Readiness {
+    /// Whether a request could be answered.
+    pub fn is_ready(&self) -> bool {
+        self.chain.is_ok()
+            && self.funds.as_ref().is_ok_and(|left| *left > 0)
+            && self.worker
+            && self.usable > 0
+    }
+
+    /// As JSON.
+    pub fn body(&self) -> Value {
+        let parked: Vec<Value> = self
+            .parked
+            .iter()
+            .map(|(lane, reason)| json!({"lane": lane, "reason": reason}))
+            .collect();
+        json!({
+            "ready": self.is_ready(),
+            "chain": match &self.chain {
+                Ok(block) => json!({"best_block": block}),
+                Err(error) => json!({"error": error}),
+            },
+            "channel": match &self.funds {
+                Ok(left) => json!({"left": left.to_string()}),
+                Err(error) => json!({"error": error}),
+            },
+            "worker": if self.worker { "reachable" } else { "unreachable" },
+            "lanes": {"usable": self.usable, "parked": parked},
+        })
+    }
+}
