@@ -6,9 +6,9 @@
 
 use crate::{
     configs::{EpochDuration, SlotDuration},
-    genesis, AccountId, AuthorityDiscovery, Babe, Balance, Block, Executive, Grandpa, Historical,
-    Nonce, Runtime, RuntimeCall, RuntimeGenesisConfig, SessionKeys, System, TransactionPayment,
-    VERSION,
+    genesis, AccountId, AuthorityDiscovery, Babe, Balance, Block, Datanets, Executive, Grandpa,
+    Historical, Models, Nonce, Payouts, Runtime, RuntimeCall, RuntimeGenesisConfig, SessionKeys,
+    System, TransactionPayment, Workers, VERSION,
 };
 use alloc::vec::Vec;
 use frame_support::{
@@ -17,7 +17,18 @@ use frame_support::{
     view_functions::{ViewFunctionDispatchError, ViewFunctionId},
     weights::Weight,
 };
+use openledger_primitives::{
+    contribution::VersionLeaf, inclusion::ContributionProof, revision::ModelRef, AdapterId, BaseId,
+    ContributionId, DatanetId, Digest, RevisionId, TermsIndex, VersionIndex,
+};
+use pallet_datanets::{Contribution, Datanet, Version};
+use pallet_models::{
+    runtime_api::{RevisionInfo, TermsInfo},
+    Adapter, Base,
+};
+use pallet_payouts::{runtime_api::EarningInfo, Totals};
 use pallet_transaction_payment::{FeeDetails, RuntimeDispatchInfo};
+use pallet_workers::{runtime_api::WorkerInfo, Served};
 use parity_scale_codec::Encode;
 use sp_api::impl_runtime_apis;
 use sp_authority_discovery::AuthorityId as AuthorityDiscoveryId;
@@ -222,6 +233,74 @@ impl_runtime_apis! {
         }
         fn query_length_to_fee(bytes: u32) -> Balance {
             TransactionPayment::length_to_fee(bytes)
+        }
+    }
+
+    impl pallet_datanets::runtime_api::DatanetsApi<Block, AccountId> for Runtime {
+        fn datanet(datanet: DatanetId) -> Option<Datanet<AccountId>> {
+            pallet_datanets::Datanets::<Runtime>::get(datanet)
+        }
+        fn contribution(contribution: ContributionId) -> Option<Contribution<AccountId>> {
+            pallet_datanets::Contributions::<Runtime>::get(contribution)
+        }
+        fn version(datanet: DatanetId, version: VersionIndex) -> Option<Version> {
+            pallet_datanets::Versions::<Runtime>::get(datanet, version)
+        }
+        fn version_leaves(datanet: DatanetId, version: VersionIndex) -> Vec<VersionLeaf> {
+            Datanets::version_leaves(datanet, version)
+        }
+        fn prove_contribution(
+            datanet: DatanetId,
+            version: VersionIndex,
+            contribution: ContributionId,
+        ) -> Option<(u32, Vec<Digest>)> {
+            Datanets::prove_contribution(datanet, version, contribution)
+        }
+        fn verify_row(
+            datanet: DatanetId,
+            version: VersionIndex,
+            proof: ContributionProof,
+        ) -> bool {
+            Datanets::verify_row(datanet, version, &proof)
+        }
+    }
+
+    impl pallet_models::runtime_api::ModelsApi<Block, AccountId> for Runtime {
+        fn revision(revision: RevisionId) -> Option<RevisionInfo<AccountId>> {
+            Models::revision_info(revision)
+        }
+        fn terms(model: ModelRef, index: Option<TermsIndex>) -> Option<TermsInfo> {
+            Models::terms_info(model, index)
+        }
+        fn base(base: BaseId) -> Option<Base<AccountId>> {
+            pallet_models::Bases::<Runtime>::get(base)
+        }
+        fn adapter(adapter: AdapterId) -> Option<Adapter<AccountId>> {
+            pallet_models::Adapters::<Runtime>::get(adapter)
+        }
+    }
+
+    impl pallet_workers::runtime_api::WorkersApi<Block, AccountId> for Runtime {
+        fn find(revision: RevisionId) -> Vec<WorkerInfo<AccountId>> {
+            Workers::find(revision)
+        }
+        fn worker(worker: AccountId) -> Option<WorkerInfo<AccountId>> {
+            Workers::info(worker)
+        }
+        fn served_by(worker: AccountId) -> Served {
+            Workers::served_by(&worker)
+        }
+    }
+
+    impl pallet_payouts::runtime_api::PayoutsApi<Block, AccountId> for Runtime {
+        fn earnings(account: AccountId) -> Vec<EarningInfo<AccountId>> {
+            Payouts::earnings_of(&account)
+        }
+        fn pool(revision: RevisionId) -> Balance {
+            Payouts::pool_of(revision)
+        }
+        fn totals() -> Totals {
+            Payouts::totals()
         }
     }
 

@@ -21,9 +21,14 @@ pub const MAX_AUTHORITIES: u32 = 100;
 /// Sessions for which an equivocation can be proven: fourteen days of one hour each.
 pub const REPORTABLE_SESSIONS: u32 = 14 * 24;
 
-/// What `items` stored under one account, `bytes` in all, cost as a deposit, planck.
+/// Deposit per item stored for an account, planck.
+pub const DEPOSIT_PER_ITEM: Balance = OPEN / 10;
+/// Deposit per byte stored for an account, planck.
+pub const DEPOSIT_PER_BYTE: Balance = OPEN / 10_000;
+
+/// What `items` stored for an account, `bytes` in all, cost as a deposit, planck.
 pub const fn deposit(items: u32, bytes: u32) -> Balance {
-    let items = (items as Balance).saturating_mul(OPEN / 10);
-    let bytes = (bytes as Balance).saturating_mul(OPEN / 10_000);
+    let items = (items as Balance).saturating_mul(DEPOSIT_PER_ITEM);
+    let bytes = (bytes as Balance).saturating_mul(DEPOSIT_PER_BYTE);
     items.saturating_add(bytes)
 }

@@ -79,4 +79,14 @@ mod runtime {
     // OpenLedger.
     #[runtime::pallet_index(30)]
     pub type Protocol = pallet_protocol;
+    #[runtime::pallet_index(31)]
+    pub type Datanets = pallet_datanets;
+    #[runtime::pallet_index(32)]
+    pub type Models = pallet_models;
+    #[runtime::pallet_index(33)]
+    pub type WorkerBonds = pallet_bonds<Instance1>;
+    #[runtime::pallet_index(34)]
+    pub type Workers = pallet_workers;
+    #[runtime::pallet_index(36)]
+    pub type Payouts = pallet_payouts;
 }

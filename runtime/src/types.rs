@@ -1,6 +1,7 @@
 //! What blocks, transactions and accounts are.
 
 use crate::{AllPalletsWithSystem, Runtime, RuntimeCall};
+use alloc::vec::Vec;
 use sp_runtime::{
     generic, impl_opaque_keys,
     traits::{BlakeTwo256, IdentifyAccount, Verify},
