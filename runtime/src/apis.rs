@@ -8,7 +8,7 @@ use crate::{
     configs::{EpochDuration, SlotDuration},
     genesis, AccountId, AuthorityDiscovery, Babe, Balance, Block, Datanets, Executive, Grandpa,
     Historical, Models, Nonce, Payouts, Runtime, RuntimeCall, RuntimeGenesisConfig, SessionKeys,
-    System, TransactionPayment, Workers, VERSION,
+    Settlement, System, TransactionPayment, Workers, VERSION,
 };
 use alloc::vec::Vec;
 use frame_support::{
@@ -19,7 +19,8 @@ use frame_support::{
 };
 use openledger_primitives::{
     contribution::VersionLeaf, inclusion::ContributionProof, revision::ModelRef, AdapterId, BaseId,
-    ContributionId, DatanetId, Digest, RevisionId, TermsIndex, VersionIndex,
+    BatchSequence, ChannelId, ContributionId, DatanetId, Digest, RevisionId, TermsIndex,
+    VersionIndex,
 };
 use pallet_datanets::{Contribution, Datanet, Version};
 use pallet_models::{
@@ -27,6 +28,7 @@ use pallet_models::{
     Adapter, Base,
 };
 use pallet_payouts::{runtime_api::EarningInfo, Totals};
+use pallet_settlement::runtime_api::{BatchInfo, ChannelInfo, ExposureInfo, Quote};
 use pallet_transaction_payment::{FeeDetails, RuntimeDispatchInfo};
 use pallet_workers::{runtime_api::WorkerInfo, Served};
 use parity_scale_codec::Encode;
@@ -289,6 +291,32 @@ impl_runtime_apis! {
         }
         fn served_by(worker: AccountId) -> Served {
             Workers::served_by(&worker)
+        }
+    }
+
+    impl pallet_settlement::runtime_api::SettlementApi<Block, AccountId> for Runtime {
+        fn quote(
+            revision: RevisionId,
+            terms: Option<TermsIndex>,
+            tokens_in: u32,
+            tokens_out: u32,
+        ) -> Option<Quote> {
+            Settlement::quote(revision, terms, tokens_in, tokens_out)
+        }
+        fn channel(channel: ChannelId) -> Option<ChannelInfo<AccountId>> {
+            Settlement::channel_info(channel)
+        }
+        fn worker_exposure(worker: AccountId) -> ExposureInfo {
+            Settlement::worker_exposure(&worker)
+        }
+        fn domain() -> Digest {
+            Settlement::signing_domain()
+        }
+        fn next_batch(worker: AccountId) -> (BatchSequence, Digest) {
+            Settlement::next_batch(&worker)
+        }
+        fn batch(worker: AccountId, sequence: BatchSequence) -> Option<BatchInfo> {
+            Settlement::batch_info(&worker, sequence)
         }
     }
 

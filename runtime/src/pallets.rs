@@ -87,6 +87,8 @@ mod runtime {
     pub type WorkerBonds = pallet_bonds<Instance1>;
     #[runtime::pallet_index(34)]
     pub type Workers = pallet_workers;
+    #[runtime::pallet_index(35)]
+    pub type Settlement = pallet_settlement;
     #[runtime::pallet_index(36)]
     pub type Payouts = pallet_payouts;
 }

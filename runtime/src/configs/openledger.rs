@@ -2,8 +2,8 @@
 
 use crate::{
     constants::{DEPOSIT_PER_BYTE, DEPOSIT_PER_ITEM},
-    AccountId, Balance, Balances, Datanets, Models, Protocol, Runtime, RuntimeHoldReason,
-    WorkerBonds,
+    AccountId, Balance, Balances, Datanets, Models, Payouts, Protocol, Runtime, RuntimeHoldReason,
+    WorkerBonds, Workers,
 };
 use frame_support::{
     parameter_types,
@@ -19,6 +19,8 @@ use pallet_models::AttributionBounds;
 pub type WorkerBondsInstance = pallet_bonds::Instance1;
 
 parameter_types! {
+    /// Names the keyless account of fees between submission and finalization.
+    pub const SettlementId: PalletId = PalletId(*b"ol/settl");
     /// Names the keyless account of what is owed and pooled.
     pub const PayoutsId: PalletId = PalletId(*b"ol/payou");
     /// Why a founder's deposit is held.
@@ -85,6 +87,30 @@ impl pallet_workers::Config for Runtime {
     type Bonds = WorkerBonds;
     type Models = Models;
     type Parameters = Protocol;
+    type WeightInfo = ();
+    #[cfg(feature = "runtime-benchmarks")]
+    type BenchmarkHelper = crate::benchmarks::Helper;
+}
+
+/// The epoch, as BABE counts them.
+pub struct CurrentEpoch;
+impl Get<u64> for CurrentEpoch {
+    fn get() -> u64 {
+        pallet_babe::EpochIndex::<Runtime>::get()
+    }
+}
+
+impl pallet_settlement::Config for Runtime {
+    type RuntimeHoldReason = RuntimeHoldReason;
+    type Currency = Balances;
+    type PalletId = SettlementId;
+    type Bonds = WorkerBonds;
+    type Workers = Workers;
+    type Models = Models;
+    type Datanets = Datanets;
+    type Earnings = Payouts;
+    type Parameters = Protocol;
+    type CurrentEpoch = CurrentEpoch;
     type WeightInfo = ();
     #[cfg(feature = "runtime-benchmarks")]
     type BenchmarkHelper = crate::benchmarks::Helper;

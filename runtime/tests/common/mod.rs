@@ -60,6 +60,7 @@ pub fn check_invariants() {
     openledger_runtime::Models::do_try_state().expect("models");
     openledger_runtime::WorkerBonds::do_try_state().expect("bonds");
     openledger_runtime::Workers::do_try_state().expect("workers");
+    openledger_runtime::Settlement::do_try_state().expect("settlement");
     openledger_runtime::Payouts::do_try_state().expect("payouts");
 }
 
