@@ -61,11 +61,12 @@ impl<T: Config> Pallet<T> {
     /// Puts off a batch whose step fails, so that it does not hold up those behind it.
     fn postpone(worker: &T::AccountId, sequence: BatchSequence, error: DispatchError) {
         let due = Self::now().saturating_add(RETRY);
-        Batches::<T>::mutate_extant(worker, sequence, |batch| {
-            Self::strike(worker, sequence, batch);
+        if let Some(mut batch) = Batches::<T>::get(worker, sequence) {
+            Self::strike(worker, sequence, &batch);
             batch.due = due;
-            Self::enter(worker, sequence, batch);
-        });
+            Self::enter(worker, sequence, &batch);
+            Batches::<T>::insert(worker, sequence, batch);
+        }
         Self::deposit_event(Event::BatchPostponed {
             worker: worker.clone(),
             sequence,

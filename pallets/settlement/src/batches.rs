@@ -15,7 +15,7 @@ use openledger_primitives::{
 };
 use openledger_traits::WorkerRegistry;
 use parity_scale_codec::Encode;
-use sp_runtime::{traits::SaturatedConversion, DispatchError};
+use sp_runtime::DispatchError;
 
 impl<T: Config> Pallet<T> {
     pub(crate) fn ensure_acts_for(caller: &T::AccountId, worker: &T::AccountId) -> DispatchResult {

@@ -1,1 +1,14 @@
+mod attacks;
+mod batches;
+mod channels;
+mod closing;
+mod credits;
+mod exposure;
+mod finalizing;
+mod histories;
+mod idle;
 mod kit;
+mod reading;
+mod signers;
+mod usage;
+mod vouchers;
