@@ -30,6 +30,14 @@ pub trait ModelRegistry<AccountId> {
         terms: TermsIndex,
         now: BlockNumber,
     ) -> Option<PricedRevision<AccountId>>;
+    /// The terms that a new voucher of the revision names: the latest in effect at `now`. `None`
+    /// when the revision is unknown or has no terms in effect.
+    fn terms_in_force(revision: RevisionId, now: BlockNumber) -> Option<TermsIndex> {
+        // Entries take effect in their order.
+        (0..=TermsIndex::MAX)
+            .take_while(|terms| Self::priced(revision, *terms, now).is_some())
+            .last()
+    }
     /// Whether a worker may announce that it serves the revision: known and live.
     fn is_live(revision: RevisionId) -> bool;
 }
