@@ -119,7 +119,7 @@ mod tests {
     fn reductions_cover_the_tail() {
         let values: Vec<f32> = (0..37).map(|i| i as f32).collect();
         assert_eq!(max(&values), 36.0);
-        assert_eq!(dot(&values, &vec![1.0; 37]), 666.0);
+        assert_eq!(dot(&values, &[1.0; 37]), 666.0);
         let mut copy = values.clone();
         let sum = exp_sum(&mut copy, 36.0);
         let expected: f64 = (0..37).map(|i| f64::from(i - 36).exp()).sum();

@@ -9,7 +9,7 @@ use candle_core::{Device, Tensor, Var};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
-use super::config::{LoraConfig, WHAT};
+use super::config::{LoraConfig, Plan, WHAT};
 use crate::config::ModelConfig;
 use crate::error::{ModelError, Result};
 use crate::folder;
@@ -249,8 +249,6 @@ impl Adapter {
             .sum()
     }
 }
-
-type Plan = [[Option<(usize, f32)>; 7]];
 
 /// Name of one tensor in the file.
 fn key(layer: usize, site: Site, part: &str) -> String {

@@ -40,6 +40,10 @@ const READ: &[&str] = &[
     "use_rslora",
 ];
 
+/// Rank and scale at each site of each layer, `[layer][site]` in the order of [`Site::ALL`]; none
+/// where the adapter changes nothing.
+pub type Plan = Vec<[Option<(usize, f32)>; 7]>;
+
 /// What an adapter is, apart from its weights.
 #[derive(Clone, Debug, PartialEq)]
 pub struct LoraConfig {
@@ -161,13 +165,12 @@ impl LoraConfig {
         format!("{config:#}\n")
     }
 
-    /// Rank and scale at each site of each layer, or none where the adapter changes nothing:
-    /// `[layer][site]` in the order of [`Site::ALL`].
+    /// Rank and scale at each site of each layer of `model`.
     ///
     /// # Errors
     /// If the targets reach modules other than the linear layers of the decoder, or none at all; if
     /// two patterns give one module different values.
-    pub fn plan(&self, model: &ModelConfig) -> Result<Vec<[Option<(usize, f32)>; 7]>> {
+    pub fn plan(&self, model: &ModelConfig) -> Result<Plan> {
         let targets = self.targets.matcher("target_modules")?;
         let exclude = self
             .exclude

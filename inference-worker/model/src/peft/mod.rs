@@ -8,5 +8,5 @@ mod config;
 mod targets;
 
 pub use adapter::{digest, Adapter, LayerLora, LoraPair, MAX_RANK};
-pub use config::LoraConfig;
+pub use config::{LoraConfig, Plan};
 pub use targets::Targets;
