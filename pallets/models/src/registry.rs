@@ -27,6 +27,11 @@ impl<T: Config> ModelRegistry<T::AccountId> for Pallet<T> {
         })
     }
 
+    fn terms_in_force(revision: RevisionId, now: BlockNumber) -> Option<TermsIndex> {
+        let model = Revisions::<T>::get(revision)?.model;
+        Self::current_terms(model, now).map(|(index, _)| index)
+    }
+
     fn is_live(revision: RevisionId) -> bool {
         Revisions::<T>::get(revision).is_some_and(|record| record.status == RevisionStatus::Live)
     }

@@ -28,6 +28,20 @@ fn a_revision_is_priced_at_the_terms_that_a_voucher_names() {
 }
 
 #[test]
+fn a_new_voucher_names_the_latest_terms_in_effect() {
+    run(|| {
+        let adapter = adapter_of_bob();
+        let revision = publish(adapter, &[0]);
+        assert_eq!(Models::terms_in_force(revision, 1), None);
+        assert_ok!(price(adapter, PRICE));
+        assert_ok!(price(adapter, 2 * PRICE));
+        assert_eq!(Models::terms_in_force(revision, 10), Some(0));
+        assert_eq!(Models::terms_in_force(revision, 11), Some(1));
+        assert_eq!(Models::terms_in_force(99, 11), None);
+    });
+}
+
+#[test]
 fn terms_of_another_model_price_nothing() {
     run(|| {
         let adapter = adapter_of_bob();
