@@ -6,6 +6,7 @@ use crate::{
     metrics,
     serve::{
         catalog::{lay_out, Catalog, Follower},
+        continuations::Continuations,
         facts::Facts,
         liveness,
         promises::Promises,
@@ -62,6 +63,7 @@ pub async fn run(args: RunArgs) -> Result<()> {
         engine: engine.clone(),
         text: text.clone(),
         journal,
+        continuations: Continuations::default(),
         promises: Promises::default(),
         client: client.clone(),
     });

@@ -1,11 +1,11 @@
 //! One request, from voucher to journaled receipt.
 
-use super::{catalog::Served, promises::Promise, sources, Service};
+use super::{catalog::Served, continuations::Continuation, promises::Promise, sources, Service};
 use crate::api::{
     error::ApiError,
     openai::{CompletionRequest, Prompt},
 };
-use openledger_engine::{Event, Request, Sampling, SubmitError, TokenStream};
+use openledger_engine::{Event, FinishReason, Request, Sampling, SubmitError, TokenStream};
 use openledger_metering::{
     admit, journal::LaneGuard, Charge, DeliveredReceipt, JournalError, LaneHead, SignedReceipt,
     SignedVoucher, VoucherContext,
@@ -67,7 +67,8 @@ struct Work {
     served: Arc<Served>,
     payment: Payment,
     tokens_in: u32,
-    limit: u32,
+    /// Prompt, then what is generated.
+    tokens: Vec<u32>,
     started: Instant,
     start_block: BlockNumber,
     stream: TokenStream,
@@ -101,12 +102,26 @@ pub async fn begin(
         )
         .with_receipt(openledger_object(&delivered, Value::Null, &[])));
     }
-    if payment.continues.is_some() {
-        return Err(ApiError::invalid(
-            "unsupported_continuation",
-            "This worker answers within one voucher. Ask for at most the voucher's chunk of tokens.",
-        ));
-    }
+    let (prompt, tokens_in) = match &payment.continues {
+        None => {
+            let count = u32::try_from(prompt.len()).unwrap_or(u32::MAX);
+            (prompt, count)
+        }
+        // The prompt was charged with the first voucher.
+        Some(receipt) => {
+            let stopped = service
+                .continuations
+                .find(receipt)
+                .filter(|stopped| stopped.revision == served.revision)
+                .ok_or_else(|| {
+                    ApiError::invalid(
+                        "continuation_unknown",
+                        "This worker does not remember that answer. Ask again from the start.",
+                    )
+                })?;
+            (stopped.tokens, 0)
+        }
+    };
     let context = service.engine.context();
     if prompt.len() >= context {
         return Err(ApiError::invalid(
@@ -117,11 +132,10 @@ pub async fn begin(
             ),
         ));
     }
-    let tokens_in = u32::try_from(prompt.len()).unwrap_or(u32::MAX);
     let (limit, promise, start_block) =
         admitted(service, &served, body, &payment, tokens_in).await?;
     let limit = request.max_tokens.map_or(limit, |asked| asked.min(limit));
-    let mut engine_request = Request::new(prompt, limit as usize);
+    let mut engine_request = Request::new(prompt.clone(), limit as usize);
     engine_request.adapter = served.adapter;
     engine_request.sampling = Sampling {
         temperature: request.temperature,
@@ -140,7 +154,7 @@ pub async fn begin(
         served,
         payment,
         tokens_in,
-        limit,
+        tokens: prompt,
         started,
         start_block,
         stream,
@@ -247,6 +261,7 @@ impl Work {
                 Some(Event::Token(token)) => {
                     first_token_ms.get_or_insert_with(|| millis(self.started));
                     generated = generated.saturating_add(1);
+                    self.tokens.push(token.id);
                     match decoder.push(token.id) {
                         Ok(delta) if delta.is_empty() => {}
                         Ok(delta) => {
@@ -262,10 +277,9 @@ impl Work {
                     }
                 }
                 Some(Event::Finished(end)) => {
-                    let outcome = if generated >= self.limit {
-                        Outcome::Length
-                    } else {
-                        Outcome::Complete
+                    let outcome = match end.reason {
+                        FinishReason::Length => Outcome::Length,
+                        _ => Outcome::Complete,
                     };
                     break (outcome, end.fingerprint);
                 }
@@ -366,6 +380,13 @@ impl Work {
             .map_err(|error| error.to_string())?
             .map_err(|error| error.to_string())?;
         metrics::counter!("openledger_receipts_total").increment(1);
+        if outcome == Outcome::Length {
+            let stopped = Continuation {
+                revision: served.revision,
+                tokens: self.tokens.clone(),
+            };
+            service.continuations.keep(receipt.hash(), stopped);
+        }
         Ok(End {
             outcome,
             tokens_in: charge.tokens_in,

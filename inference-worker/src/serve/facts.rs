@@ -173,7 +173,7 @@ fn of_info(info: &ChannelInfo, now: BlockNumber) -> Channel {
     Channel {
         worker: info.worker,
         open: info.is_open(),
-        free_deposit: info.deposit,
+        free_deposit: info.free_deposit,
         evidence: info.evidence,
         lanes: info
             .lanes

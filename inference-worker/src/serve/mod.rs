@@ -7,6 +7,7 @@
 
 pub mod answer;
 pub mod catalog;
+pub mod continuations;
 pub mod facts;
 pub mod liveness;
 pub mod promises;
@@ -47,6 +48,8 @@ pub struct Inner {
     pub text: TextModel,
     /// Delivered receipts.
     pub journal: Journal,
+    /// Answers that may go on.
+    pub continuations: continuations::Continuations,
     /// Fees of requests in flight.
     pub promises: promises::Promises,
 }
