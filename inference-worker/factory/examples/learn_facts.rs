@@ -14,6 +14,7 @@ use openledger_factory::progress::{Cancel, JsonLines, Progress, Silent};
 use openledger_factory::train::Watch;
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
+    openledger_factory::gradients::one_thread_per_lane();
     let args: Vec<String> = std::env::args().skip(1).collect();
     let base = Base::load(&PathBuf::from(args.first().ok_or("which base?")?))?;
     let get = |key: &str| {

@@ -7,6 +7,7 @@ use openledger_factory::progress::{Cancel, JsonLines};
 use openledger_factory::train::Watch;
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
+    openledger_factory::gradients::one_thread_per_lane();
     let mut args = std::env::args().skip(1);
     let out = PathBuf::from(args.next().ok_or("which folder?")?);
     let recipe = match args.next() {
