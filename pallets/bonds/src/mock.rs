@@ -31,7 +31,7 @@ mod runtime {
     #[runtime::pallet_index(1)]
     pub type Balances = pallet_balances;
     #[runtime::pallet_index(2)]
-    pub type Bonds = pallet_bonds::Pallet<Runtime, Instance1>;
+    pub type Bonds = pallet_bonds;
     #[runtime::pallet_index(3)]
     pub type OtherBonds = pallet_bonds::Pallet<Runtime, Instance2>;
 }
@@ -54,7 +54,7 @@ impl pallet_balances::Config for Test {
     type AccountStore = System;
 }
 
-impl pallet_bonds::Config<pallet_bonds::Instance1> for Test {
+impl pallet_bonds::Config for Test {
     type RuntimeHoldReason = RuntimeHoldReason;
     type Currency = Balances;
     type Thaw = Thaw;

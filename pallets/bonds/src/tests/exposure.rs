@@ -1,10 +1,10 @@
 //! Exposure, reservation and liability.
 
-use crate::{mock::*, Error, Event, Instance1, Ledger, Ledgers, Pool};
+use crate::{mock::*, Error, Event, Ledger, Ledgers, Pool};
 use frame_support::{assert_noop, assert_ok};
 use openledger_traits::BondLedger;
 
-type Refused = Error<Test, Instance1>;
+type Refused = Error<Test>;
 
 fn bonded(amount: u128) {
     assert_ok!(<Bonds as BondLedger<u64>>::bond(&ALICE, amount));
@@ -21,7 +21,7 @@ fn an_account_without_a_bond_has_nothing_to_expose() {
         Bonds::unreserve(&BOB, 1);
         Bonds::liable_until(&BOB, 9);
         assert_ok!(<Bonds as BondLedger<u64>>::thaw_all(&BOB));
-        assert_eq!(Ledgers::<Test, Instance1>::iter().count(), 0);
+        assert_eq!(Ledgers::<Test>::iter().count(), 0);
     });
 }
 
@@ -47,7 +47,7 @@ fn no_more_is_given_back_than_is_reserved() {
         Bonds::unreserve(&ALICE, 100 * OPEN);
         assert_eq!(Bonds::reserved(&ALICE), 0);
         System::assert_last_event(
-            Event::<Test, Instance1>::Unreserved {
+            Event::<Test>::Unreserved {
                 who: ALICE,
                 amount: 6 * OPEN,
             }

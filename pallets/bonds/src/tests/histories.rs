@@ -1,6 +1,6 @@
 //! Random histories: whatever is done in whatever order, the ledger stays whole.
 
-use crate::{mock::*, HoldReason, Instance1, Ledgers};
+use crate::{mock::*, HoldReason, Ledgers};
 use frame_support::traits::fungible::{Inspect, InspectHold};
 use openledger_traits::BondLedger;
 use proptest::prelude::*;
@@ -56,7 +56,7 @@ proptest! {
                     }
                 };
                 Bonds::do_try_state().unwrap();
-                let held = Balances::balance_on_hold(&HoldReason::<Instance1>::Stake.into(), &ALICE);
+                let held = Balances::balance_on_hold(&HoldReason::<()>::Stake.into(), &ALICE);
                 assert_eq!(Balances::balance(&ALICE) + held, RICH);
             }
             // Given back, thawed and past every liability, all of it is free again.
@@ -67,7 +67,7 @@ proptest! {
             System::set_block_number(2_000);
             let _ = Bonds::withdraw(origin());
             assert_eq!(Balances::balance(&ALICE), RICH);
-            assert_eq!(Ledgers::<Test, Instance1>::iter().count(), 0);
+            assert_eq!(Ledgers::<Test>::iter().count(), 0);
         });
     }
 }

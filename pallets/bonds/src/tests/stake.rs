@@ -1,6 +1,6 @@
 //! Bonding, thawing and withdrawing.
 
-use crate::{mock::*, Error, Event, HoldReason, Instance1, Instance2, Ledgers, PendingSlashes};
+use crate::{mock::*, Error, Event, HoldReason, Instance2, Ledgers, PendingSlashes};
 use frame_support::{
     assert_noop, assert_ok,
     traits::fungible::{Inspect, InspectHold},
@@ -8,10 +8,10 @@ use frame_support::{
 use openledger_traits::BondLedger;
 use sp_runtime::{DispatchError, TokenError};
 
-type Refused = Error<Test, Instance1>;
+type Refused = Error<Test>;
 
 fn held(who: u64) -> u128 {
-    Balances::balance_on_hold(&HoldReason::<Instance1>::Stake.into(), &who)
+    Balances::balance_on_hold(&HoldReason::<()>::Stake.into(), &who)
 }
 
 fn alice() -> RuntimeOrigin {
@@ -28,7 +28,7 @@ fn bonded_stake_is_on_hold_and_counts() {
         assert_eq!(Bonds::own(&ALICE), 120 * OPEN);
         assert_eq!(Bonds::usable(&ALICE), 120 * OPEN);
         System::assert_last_event(
-            Event::<Test, Instance1>::Bonded {
+            Event::<Test>::Bonded {
                 who: ALICE,
                 amount: 20 * OPEN,
                 own: 120 * OPEN,
@@ -90,7 +90,7 @@ fn the_ledger_is_removed_with_the_last_of_the_stake() {
         assert_ok!(<Bonds as BondLedger<u64>>::thaw_all(&ALICE));
         System::set_block_number(11);
         assert_ok!(Bonds::withdraw(alice()));
-        assert!(!Ledgers::<Test, Instance1>::contains_key(ALICE));
+        assert!(!Ledgers::<Test>::contains_key(ALICE));
         assert_eq!(Balances::balance(&ALICE), RICH);
         assert_noop!(Bonds::withdraw(alice()), Refused::NotBonded);
     });
@@ -116,7 +116,7 @@ fn withdrawal_waits_for_a_pending_slash() {
     run(|| {
         assert_ok!(Bonds::bond_more(alice(), 100 * OPEN));
         assert_ok!(Bonds::thaw(alice(), 40 * OPEN));
-        Ledgers::<Test, Instance1>::mutate_extant(ALICE, |ledger| {
+        Ledgers::<Test>::mutate_extant(ALICE, |ledger| {
             ledger.pending_slashes = PendingSlashes {
                 count: 1,
                 amount: OPEN,
