@@ -246,8 +246,8 @@ pub fn admit(signed: &SignedVoucher, context: &VoucherContext<'_>) -> Result<u32
     }
     let fee_of = |tokens_out: u32| {
         receipt_fee(
-            context.tokens_in.into(),
-            tokens_out.into(),
+            context.tokens_in,
+            tokens_out,
             context.price_in,
             context.price_out,
         )

@@ -61,7 +61,7 @@ impl Charge {
             return Some(Charge::default());
         }
         let tokens_out = generated.min(canonical);
-        let fee = receipt_fee(tokens_in.into(), tokens_out.into(), price_in, price_out)?;
+        let fee = receipt_fee(tokens_in, tokens_out, price_in, price_out)?;
         Some(Charge {
             tokens_in,
             tokens_out,
@@ -203,8 +203,8 @@ pub fn verify_receipt(signed: &SignedReceipt, expected: &Expected<'_>) -> Result
         });
     }
     let priced = receipt_fee(
-        receipt.tokens_in.into(),
-        receipt.tokens_out.into(),
+        receipt.tokens_in,
+        receipt.tokens_out,
         expected.price_in,
         expected.price_out,
     )

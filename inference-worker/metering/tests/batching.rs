@@ -196,10 +196,10 @@ proptest! {
     ) {
         let receipts = history(&lanes);
         let state = |channel: u64, lane: u16| -> ChainLane {
-            let last = receipts.iter().filter(|r| {
+            let last = receipts.iter().rfind(|r| {
                 let v = &r.voucher.voucher;
                 (v.channel, v.lane) == (channel, lane) && v.sequence <= settled as u64
-            }).last();
+            });
             last.map_or(lane_start(deposit), |last| ChainLane {
                 next_sequence: last.voucher.voucher.sequence + 1,
                 cumulative: last.receipt.receipt.cum,

@@ -96,8 +96,8 @@ mod tests {
             let mut listed = Vec::new();
             minima.list(&|place| previous[place], from, to, &mut |place| listed.push(place));
             let mut first = BTreeMap::new();
-            for place in from..to {
-                first.entry(owners[place]).or_insert(place);
+            for (place, owner) in owners.iter().enumerate().take(to).skip(from) {
+                first.entry(owner).or_insert(place);
             }
             let mut expected: Vec<usize> = first.into_values().collect();
             expected.sort();

@@ -16,6 +16,7 @@
 //! would be; identities scattered among others differ from that by less than one part per million
 //! each.
 
+use crate::split::share;
 use alloc::{collections::BTreeMap, vec::Vec};
 use openledger_primitives::{
     receipt::{Attribution, CreditReason},
@@ -56,7 +57,7 @@ pub fn attribute_spans(
 ) -> Vec<Attribution> {
     let reference =
         u128::from(params.reference_millibits).saturating_mul(u128::from(output_tokens));
-    let clip = reference.saturating_mul(params.clip_ppm.into()) / u128::from(PPM);
+    let clip = share(reference, params.clip_ppm);
     let scores = scores(spans, params.min_millibits, clip);
 
     // Both sides of the fraction carry the factor α in parts per million.
@@ -95,7 +96,7 @@ pub fn credit_amounts(contributors_part: Balance, lines: &[Attribution]) -> Vec<
         .map(|line| CreditAmount {
             contribution: line.contribution,
             reason: line.reason,
-            amount: crate::split::share(contributors_part, line.ppm),
+            amount: share(contributors_part, line.ppm),
         })
         .filter(|credit| credit.amount > 0)
         .collect()
