@@ -28,6 +28,21 @@ impl<T: Config> DatanetRegistry<T::AccountId> for Pallet<T> {
         Datanets::<T>::get(datanet).map_or(0, |net| net.min_royalty)
     }
 
+    /// Versions hold all that earlier ones do, so a contribution is in every version from the one
+    /// that sealed it.
+    fn is_sealed_in(contribution: ContributionId, versions: &[VersionUse]) -> bool {
+        Contributions::<T>::get(contribution).is_some_and(|record| {
+            let Stage::Sealed { version: first, .. } = record.stage else {
+                return false;
+            };
+            versions.iter().any(|named| {
+                named.datanet == record.datanet
+                    && named.version >= first
+                    && Versions::<T>::contains_key(named.datanet, named.version)
+            })
+        })
+    }
+
     /// Versions hold all that earlier ones do, so a contribution stands in every version from the
     /// one that sealed it. What is in the public domain earns nobody anything.
     fn credited_owner(

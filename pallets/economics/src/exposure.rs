@@ -94,7 +94,10 @@ mod tests {
             liability_fees: 120,
             ..BONDED
         };
-        assert_eq!((late.admit(30), late.admit(31)), (Ok(60), Err(Limit::Liability)));
+        assert_eq!(
+            (late.admit(30), late.admit(31)),
+            (Ok(60), Err(Limit::Liability))
+        );
         let reserved = Exposure {
             reserved: 261,
             ..BONDED

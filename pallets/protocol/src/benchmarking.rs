@@ -12,9 +12,9 @@ mod benchmarks {
     fn set() -> Result<(), BenchmarkError> {
         let origin = T::AdminOrigin::try_successful_origin()
             .map_err(|_| BenchmarkError::Stop("nobody may set parameters"))?;
-        let set = ParameterSet::public_chain();
-        Pallet::<T>::store(&set);
-        let mut settlement = set.settlement;
+        let parameters = ParameterSet::public_chain();
+        Pallet::<T>::store(&parameters);
+        let mut settlement = parameters.settlement;
         settlement.fork_nonce = 1;
 
         #[extrinsic_call]

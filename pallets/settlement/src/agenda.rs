@@ -27,7 +27,7 @@ impl<T: Config> Pallet<T> {
     pub(crate) fn work_off(remaining: Weight) -> Weight {
         let mut meter = WeightMeter::with_limit(remaining);
         while meter.try_consume(T::WeightInfo::next_due()).is_ok() {
-            let Some((worker, sequence)) = Self::next_due() else {
+            let Some((due, (worker, sequence))) = Self::next_due() else {
                 break;
             };
             let worst = T::WeightInfo::settle_page(PAGE).max(T::WeightInfo::release_liability(1));
@@ -36,16 +36,17 @@ impl<T: Config> Pallet<T> {
             }
             let step = with_storage_layer(|| Self::step(&worker, sequence));
             if let Err(error) = step {
-                Self::postpone(&worker, sequence, error);
+                Self::postpone(due, &worker, sequence, error);
             }
         }
         meter.consumed()
     }
 
     /// The first batch for which something is due: keys ascend by block, so it is the first key.
-    pub(crate) fn next_due() -> Option<(T::AccountId, BatchSequence)> {
-        let (due, batch) = Agenda::<T>::iter_keys().next()?;
-        (due.block() <= Self::now()).then_some(batch)
+    pub(crate) fn next_due() -> Option<(Due, (T::AccountId, BatchSequence))> {
+        Agenda::<T>::iter_keys()
+            .next()
+            .filter(|(due, _)| due.block() <= Self::now())
     }
 
     fn step(worker: &T::AccountId, sequence: BatchSequence) -> Result<(), DispatchError> {
@@ -58,20 +59,26 @@ impl<T: Config> Pallet<T> {
         }
     }
 
-    /// Puts off a batch whose step fails, so that it does not hold up those behind it.
-    fn postpone(worker: &T::AccountId, sequence: BatchSequence, error: DispatchError) {
-        let due = Self::now().saturating_add(RETRY);
-        if let Some(mut batch) = Batches::<T>::get(worker, sequence) {
-            Self::strike(worker, sequence, &batch);
-            batch.due = due;
-            Self::enter(worker, sequence, &batch);
-            Batches::<T>::insert(worker, sequence, batch);
-        }
+    /// Puts off a batch whose step fails, so that it does not hold up those behind it. An entry
+    /// without a batch is struck.
+    fn postpone(
+        entered: Due,
+        worker: &T::AccountId,
+        sequence: BatchSequence,
+        error: DispatchError,
+    ) {
+        Agenda::<T>::remove(entered, (worker, sequence));
+        let Some(mut batch) = Batches::<T>::get(worker, sequence) else {
+            return;
+        };
+        batch.due = Self::now().saturating_add(RETRY);
+        Self::enter(worker, sequence, &batch);
         Self::deposit_event(Event::BatchPostponed {
             worker: worker.clone(),
             sequence,
-            due,
+            due: batch.due,
             error,
         });
+        Batches::<T>::insert(worker, sequence, batch);
     }
 }

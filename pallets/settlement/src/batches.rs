@@ -64,10 +64,7 @@ impl<T: Config> Pallet<T> {
         Self::enter(worker, header.sequence, &batch);
         Batches::<T>::insert(worker, header.sequence, batch);
 
-        account.next_sequence = header
-            .sequence
-            .checked_add(1)
-            .ok_or(Error::<T>::Overflow)?;
+        account.next_sequence = header.sequence.checked_add(1).ok_or(Error::<T>::Overflow)?;
         account.parent = hash;
         account.window_fees = add::<T>(account.window_fees, header.fee)?;
         account.liability_fees = add::<T>(account.liability_fees, header.fee)?;
@@ -90,10 +87,7 @@ impl<T: Config> Pallet<T> {
 
     fn check_header(header: &BatchHeader, account: &crate::Account) -> DispatchResult {
         let epoch = T::CurrentEpoch::get();
-        ensure!(
-            header.version == FORMAT_VERSION,
-            Error::<T>::HeaderVersion
-        );
+        ensure!(header.version == FORMAT_VERSION, Error::<T>::HeaderVersion);
         ensure!(
             header.sequence == account.next_sequence,
             Error::<T>::BatchSequence

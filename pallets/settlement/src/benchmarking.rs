@@ -55,7 +55,7 @@ fn consumer<T: Config>(index: u32) -> T::AccountId {
     who
 }
 
-fn deposit<T: Config>() -> Balance {
+fn stake<T: Config>() -> Balance {
     T::Parameters::settlement().min_channel_deposit * 2
 }
 
@@ -76,7 +76,7 @@ fn opened<T: Config>(
     Pallet::<T>::do_open_channel(
         consumer.clone(),
         worker.clone(),
-        deposit::<T>(),
+        stake::<T>(),
         lanes,
         entry(key),
         EvidenceClass::Open,
@@ -97,12 +97,7 @@ struct Made {
 
 /// A batch of `c` claims, each of a consumer of its own, `u` usage lines and `r` credits. The
 /// first usage line has the whole fee.
-fn made<T: Config>(
-    worker: &T::AccountId,
-    c: u32,
-    u: u32,
-    r: u32,
-) -> Result<Made, BenchmarkError> {
+fn made<T: Config>(worker: &T::AccountId, c: u32, u: u32, r: u32) -> Result<Made, BenchmarkError> {
     let key = signer();
     let revisions = T::BenchmarkHelper::revisions(u);
     let (revision, terms) = revisions[0];
@@ -241,7 +236,7 @@ mod benchmarks {
         _(
             RawOrigin::Signed(caller),
             worker,
-            deposit::<T>(),
+            stake::<T>(),
             l as LaneIndex,
             [1; 32],
             Balance::MAX,
@@ -256,7 +251,7 @@ mod benchmarks {
     fn deposit() -> Result<(), BenchmarkError> {
         let caller = consumer::<T>(0);
         let id = opened::<T>(&caller, &worker::<T>(), 1, [9; 32])?;
-        let more = super::deposit::<T>();
+        let more = stake::<T>();
 
         #[extrinsic_call]
         _(RawOrigin::Signed(caller), id, more);
@@ -278,7 +273,10 @@ mod benchmarks {
         #[extrinsic_call]
         _(RawOrigin::Signed(caller), id, [99; 32], 1, u32::MAX);
 
-        assert_eq!(Channels::<T>::get(id).map(|channel| channel.signers.len()), Some(2));
+        assert_eq!(
+            Channels::<T>::get(id).map(|channel| channel.signers.len()),
+            Some(2)
+        );
         Ok(())
     }
 
@@ -428,7 +426,7 @@ mod benchmarks {
     fn finish_cut() -> Result<(), BenchmarkError> {
         let caller = consumer::<T>(0);
         let id = opened::<T>(&caller, &worker::<T>(), 1, [9; 32])?;
-        Pallet::<T>::do_cut_deposit(&caller, id, super::deposit::<T>())?;
+        Pallet::<T>::do_cut_deposit(&caller, id, stake::<T>())?;
         frame_system::Pallet::<T>::set_block_number(u32::MAX.into());
 
         #[extrinsic_call]
@@ -450,7 +448,7 @@ mod benchmarks {
             due = Pallet::<T>::next_due();
         }
 
-        assert_eq!(due, Some((worker, 1)));
+        assert_eq!(due.map(|(_, batch)| batch), Some((worker, 1)));
         Ok(())
     }
 

@@ -5,9 +5,7 @@ use crate::{
     NextChannel, Pallet, MAX_LANES,
 };
 use frame_support::{dispatch::DispatchResult, ensure, BoundedVec};
-use openledger_primitives::{
-    voucher::EvidenceClass, Balance, ChannelId, LaneIndex, PublicKey,
-};
+use openledger_primitives::{voucher::EvidenceClass, Balance, ChannelId, LaneIndex, PublicKey};
 use openledger_traits::{Parameters, WorkerRegistry};
 use sp_runtime::DispatchError;
 

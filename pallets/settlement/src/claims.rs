@@ -98,11 +98,7 @@ impl<T: Config> Pallet<T> {
     }
 
     /// Checks a claim against its lane and its voucher. Returns what it adds to the charge.
-    fn check_claim(
-        context: &Context<'_>,
-        lane: &Lane,
-        claim: &Claim,
-    ) -> Result<Balance, Error<T>> {
+    fn check_claim(context: &Context<'_>, lane: &Lane, claim: &Claim) -> Result<Balance, Error<T>> {
         let voucher = &claim.voucher;
         must(
             claim.sequence_to >= lane.next_sequence,
@@ -112,10 +108,7 @@ impl<T: Config> Pallet<T> {
             .sequence_to
             .checked_sub(lane.next_sequence)
             .and_then(|distance| distance.checked_add(1));
-        must(
-            claimed == Some(claim.count.into()),
-            Error::SequenceCount,
-        )?;
+        must(claimed == Some(claim.count.into()), Error::SequenceCount)?;
         let amount = claim
             .cumulative
             .checked_sub(lane.cumulative)

@@ -163,7 +163,13 @@ impl<T: Config> Settling<T> {
     ) -> DispatchResult {
         let liable = self.liable_vests;
         self.earn(&self.worker, Role::Worker, parts.worker, revision, liable)?;
-        self.earn(developer, Role::Developer, parts.developer, revision, liable)?;
+        self.earn(
+            developer,
+            Role::Developer,
+            parts.developer,
+            revision,
+            liable,
+        )?;
         self.earn(developer, Role::Holder, parts.holders, revision, liable)?;
         T::Earnings::pool(&self.escrow, revision, parts.contributors)?;
         T::Earnings::protocol(&self.escrow, parts.protocol)

@@ -55,9 +55,7 @@ pub mod pallet {
     };
     use frame_system::pallet_prelude::*;
     use openledger_primitives::{
-        batch::{
-            BatchHeader, Claim, Credit, Usage, MAX_CLAIMS, MAX_CREDITS, MAX_USAGE, PAGE,
-        },
+        batch::{BatchHeader, Claim, Credit, Usage, MAX_CLAIMS, MAX_CREDITS, MAX_USAGE, PAGE},
         voucher::EvidenceClass,
         Balance, BatchSequence, BlockNumber, ChannelId, LaneIndex, PublicKey,
     };
@@ -123,8 +121,7 @@ pub mod pallet {
 
     /// Lanes of each channel.
     #[pallet::storage]
-    pub type Lanes<T> =
-        StorageDoubleMap<_, Twox64Concat, ChannelId, Twox64Concat, LaneIndex, Lane>;
+    pub type Lanes<T> = StorageDoubleMap<_, Twox64Concat, ChannelId, Twox64Concat, LaneIndex, Lane>;
 
     /// What is known of each worker's batches.
     #[pallet::storage]
@@ -133,14 +130,8 @@ pub mod pallet {
 
     /// Batches of each worker, until their liability is released.
     #[pallet::storage]
-    pub type Batches<T: Config> = StorageDoubleMap<
-        _,
-        Blake2_128Concat,
-        T::AccountId,
-        Twox64Concat,
-        BatchSequence,
-        Batch,
-    >;
+    pub type Batches<T: Config> =
+        StorageDoubleMap<_, Blake2_128Concat, T::AccountId, Twox64Concat, BatchSequence, Batch>;
 
     /// Lines of each batch that wait to be settled.
     #[pallet::storage]
@@ -156,14 +147,8 @@ pub mod pallet {
 
     /// Batches by the block from which something is to be done for them, ascending.
     #[pallet::storage]
-    pub type Agenda<T: Config> = StorageDoubleMap<
-        _,
-        Identity,
-        Due,
-        Blake2_128Concat,
-        (T::AccountId, BatchSequence),
-        (),
-    >;
+    pub type Agenda<T: Config> =
+        StorageDoubleMap<_, Identity, Due, Blake2_128Concat, (T::AccountId, BatchSequence), ()>;
 
     /// Gives the escrow account the least balance.
     #[pallet::genesis_config]
@@ -457,8 +442,7 @@ pub mod pallet {
         CreditWithoutUsage,
         /// Credits with this reason do not come with the batch.
         CreditReason,
-        /// The contribution earns nothing through the revision: it stands in none of its versions,
-        /// was withdrawn, or is in the public domain.
+        /// The contribution is in none of the versions that the revision was trained on.
         CreditOutsideVersions,
         /// Credits of a revision exceed the contributors' part of its fees.
         CreditsAboveShare,
@@ -481,6 +465,19 @@ pub mod pallet {
         /// Settles pages and releases liability with what the block leaves.
         fn on_idle(_: BlockNumberFor<T>, remaining: Weight) -> Weight {
             Self::work_off(remaining)
+        }
+
+        /// A batch as large as its format allows fits into a block.
+        fn integrity_test() {
+            let largest = T::WeightInfo::submit_batch(MAX_CLAIMS, MAX_USAGE, MAX_CREDITS);
+            let normal = T::BlockWeights::get()
+                .get(frame_support::dispatch::DispatchClass::Normal)
+                .max_extrinsic
+                .unwrap_or(Weight::MAX);
+            assert!(
+                largest.all_lte(normal),
+                "the largest batch weighs {largest:?}, a block takes {normal:?}"
+            );
         }
 
         #[cfg(feature = "try-runtime")]

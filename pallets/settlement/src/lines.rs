@@ -65,14 +65,11 @@ impl<T: Config> Pallet<T> {
             );
             ensure!(credit.count > 0, Error::<T>::EmptyLine);
             ensure!(
-                matches!(
-                    credit.reason,
-                    CreditReason::Span | CreditReason::Retrieval
-                ),
+                matches!(credit.reason, CreditReason::Span | CreditReason::Retrieval),
                 Error::<T>::CreditReason
             );
             ensure!(
-                T::Datanets::credited_owner(credit.contribution, &facts.versions).is_some(),
+                T::Datanets::is_sealed_in(credit.contribution, &facts.versions),
                 Error::<T>::CreditOutsideVersions
             );
             credited = credited

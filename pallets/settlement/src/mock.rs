@@ -2,7 +2,12 @@
 //! contributions.
 
 use crate as pallet_settlement;
-use frame_support::{derive_impl, parameter_types, PalletId};
+use frame_support::{
+    derive_impl, parameter_types,
+    weights::{constants::WEIGHT_REF_TIME_PER_SECOND, Weight},
+    PalletId,
+};
+use frame_system::limits::BlockWeights;
 use openledger_primitives::{
     revision::{ModelRef, VersionUse},
     terms::{Split, Terms},
@@ -12,7 +17,7 @@ use openledger_traits::{
     mocks::MockParameters, BondLedger, DatanetRegistry, ModelRegistry, PricedRevision,
     WorkerRegistry,
 };
-use sp_runtime::{traits::IdentityLookup, AccountId32, BuildStorage};
+use sp_runtime::{traits::IdentityLookup, AccountId32, BuildStorage, Perbill};
 use std::{
     cell::{Cell, RefCell},
     collections::{BTreeMap, BTreeSet},
@@ -95,9 +100,14 @@ impl frame_system::Config for Test {
     type AccountId = AccountId32;
     type Lookup = IdentityLookup<AccountId32>;
     type AccountData = pallet_balances::AccountData<Balance>;
+    type BlockWeights = TwoSeconds;
 }
 
 parameter_types! {
+    pub TwoSeconds: BlockWeights = BlockWeights::with_sensible_defaults(
+        Weight::from_parts(2 * WEIGHT_REF_TIME_PER_SECOND, u64::MAX),
+        Perbill::from_percent(75),
+    );
     pub const ExistentialDeposit: Balance = LEAST;
     pub const Thaw: BlockNumber = 50;
     pub const PayoutsId: PalletId = PalletId(*b"ol/payou");
@@ -147,6 +157,7 @@ thread_local! {
     static WORKERS: RefCell<BTreeSet<AccountId32>> = const { RefCell::new(BTreeSet::new()) };
     static TERMS: RefCell<BTreeMap<(RevisionId, TermsIndex), PricedRevision<AccountId32>>> =
         const { RefCell::new(BTreeMap::new()) };
+    static WITHDRAWN: RefCell<BTreeSet<ContributionId>> = const { RefCell::new(BTreeSet::new()) };
     static OWNERS: RefCell<BTreeMap<ContributionId, (AccountId32, VersionUse)>> =
         const { RefCell::new(BTreeMap::new()) };
 }
@@ -175,6 +186,7 @@ impl Tables {
         WORKERS.with_borrow_mut(|workers| *workers = [WORKER, OTHER_WORKER].into());
         TERMS.with_borrow_mut(BTreeMap::clear);
         OWNERS.with_borrow_mut(BTreeMap::clear);
+        WITHDRAWN.with_borrow_mut(BTreeSet::clear);
         Self::price(ADAPTER, 0, PRICE_IN, PRICE_OUT, 0);
         Self::price(ADAPTER, 1, 2 * PRICE_IN, 2 * PRICE_OUT, 0);
         Self::price(BASE, 0, PRICE_IN, PRICE_OUT, 0);
@@ -220,7 +232,7 @@ impl Tables {
 
     /// Withdraws a contribution.
     pub fn withdraw(contribution: ContributionId) {
-        OWNERS.with_borrow_mut(|owners| owners.remove(&contribution));
+        WITHDRAWN.with_borrow_mut(|withdrawn| withdrawn.insert(contribution));
     }
 
     /// A worker takes on nothing new.
@@ -275,13 +287,20 @@ impl DatanetRegistry<AccountId32> for Tables {
     fn min_royalty(_: u32) -> Balance {
         0
     }
+    fn is_sealed_in(contribution: ContributionId, versions: &[VersionUse]) -> bool {
+        OWNERS.with_borrow(|owners| {
+            owners
+                .get(&contribution)
+                .is_some_and(|(_, version)| versions.contains(version))
+        })
+    }
     fn credited_owner(
         contribution: ContributionId,
         versions: &[VersionUse],
     ) -> Option<AccountId32> {
-        let (owner, version) =
-            OWNERS.with_borrow(|owners| owners.get(&contribution).cloned())?;
-        versions.contains(&version).then_some(owner)
+        let withdrawn = WITHDRAWN.with_borrow(|withdrawn| withdrawn.contains(&contribution));
+        let sealed = <Self as DatanetRegistry<AccountId32>>::is_sealed_in(contribution, versions);
+        (sealed && !withdrawn).then(|| OWNERS.with_borrow(|owners| owners[&contribution].0.clone()))
     }
 }
 

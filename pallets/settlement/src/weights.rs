@@ -71,11 +71,12 @@ impl WeightInfo for () {
     }
     fn submit_batch(c: u32, u: u32, r: u32) -> Weight {
         // A claim: two signature checks, its channel, lane, consumer and holds. A usage line: its
-        // revision, model and terms. A credit: its contribution and up to sixteen versions.
-        weight(200, 12, 8)
+        // revision, model and terms. A credit: its contribution, and versions that are read once.
+        // Lines are written in pages.
+        weight(200, 12, 44)
             .saturating_add(each(c, 350, 5, 5))
-            .saturating_add(each(u, 60, 5, 1))
-            .saturating_add(each(r, 80, 18, 1))
+            .saturating_add(each(u, 60, 5, 0))
+            .saturating_add(each(r, 80, 4, 0))
     }
     fn settle_page(n: u32) -> Weight {
         // A usage line pays five parts.

@@ -14,6 +14,10 @@ pub trait DatanetRegistry<AccountId> {
     fn licence(datanet: DatanetId) -> Option<Licence>;
     /// Least price per 1,000 tokens of any model trained on the Datanet, planck.
     fn min_royalty(datanet: DatanetId) -> Balance;
+    /// Whether the contribution was sealed into one of `versions`, whatever became of it since.
+    fn is_sealed_in(contribution: ContributionId, versions: &[VersionUse]) -> bool {
+        Self::credited_owner(contribution, versions).is_some()
+    }
     /// Owner of a contribution that stands, live, in one of `versions`; `None` otherwise.
     fn credited_owner(contribution: ContributionId, versions: &[VersionUse]) -> Option<AccountId>;
 }

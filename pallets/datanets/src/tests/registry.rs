@@ -37,6 +37,10 @@ fn a_contribution_is_credited_through_the_versions_it_stands_in() {
         assert_eq!(owner(one, &[named(datanet, 3)]), None);
         assert_eq!(owner(one, &[]), None);
         assert_eq!(owner(99, &[named(datanet, 2)]), None);
+        let sealed = |id, version| Datanets::is_sealed_in(id, &[named(datanet, version)]);
+        assert!(sealed(one, 1) && sealed(one, 2) && sealed(two, 2));
+        assert!(!sealed(two, 1) && !sealed(one, 3) && !sealed(99, 1));
+        assert!(!Datanets::is_sealed_in(one, &[named(other, 1)]));
     });
 }
 
@@ -64,6 +68,10 @@ fn what_is_withdrawn_quarantined_or_public_earns_nobody_anything() {
         });
         assert!(!Datanets::version_is_live(&versions[0]));
         assert_eq!(Datanets::credited_owner(standing, &versions), None);
+        // They are in the version all the same.
+        for id in [withdrawn, public, standing] {
+            assert!(Datanets::is_sealed_in(id, &versions));
+        }
     });
 }
 

@@ -146,6 +146,25 @@ fn withdraw_race() {
     });
 }
 
+/// A contributor withdraws as soon as an answer credits it, to keep the worker from being paid.
+#[test]
+fn withdrawn_credit_race() {
+    run(|| {
+        let id = open(ALICE, 10 * OPEN, 1);
+        let delivered = batch(&[Answer {
+            credits: vec![(CAROLS, 1_000), (DAVES, 33)],
+            ..answer(id)
+        }]);
+        Tables::withdraw(CAROLS);
+        assert_ok!(submit(&delivered));
+        go_to(22);
+        settle(1);
+        assert_eq!(Payouts::earnings_of(&CAROL).len(), 0);
+        assert_eq!(Payouts::earnings_of(&DAVE).len(), 1);
+        assert_eq!(Payouts::earnings_of(&WORKER).len(), 1);
+    });
+}
+
 /// A worker submits and takes its bond away before the batch can be challenged.
 #[test]
 fn submit_then_exit() {
@@ -164,10 +183,7 @@ fn submit_then_exit() {
     run(|| {
         let id = open(ALICE, 1_000 * OPEN, 1);
         // Thawing already when the batch comes: the thaw ends, and the bond is still liable.
-        assert_ok!(Bonds::thaw(
-            RuntimeOrigin::signed(WORKER),
-            BOND - 10 * OPEN
-        ));
+        assert_ok!(Bonds::thaw(RuntimeOrigin::signed(WORKER), BOND - 10 * OPEN));
         go_to(45);
         assert_ok!(submit(&batch(&[answer(id)])));
         go_to(60);
@@ -204,14 +220,8 @@ fn merkle_sum_overflow() {
         };
         let honest = batch(&[answer(id), second]);
         let wrapping = [Balance::MAX, 2 * OPEN + 1];
-        assert_eq!(
-            wrapping[0].wrapping_add(wrapping[1]),
-            honest.header.fee
-        );
-        assert_eq!(
-            claims_root(honest.claims.iter().zip(wrapping)),
-            None
-        );
+        assert_eq!(wrapping[0].wrapping_add(wrapping[1]), honest.header.fee);
+        assert_eq!(claims_root(honest.claims.iter().zip(wrapping)), None);
         let mut made = honest.clone();
         for (claim, amount) in made.claims.iter_mut().zip(wrapping) {
             claim.cumulative = amount;

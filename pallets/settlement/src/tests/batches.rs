@@ -46,8 +46,14 @@ fn a_batch_moves_fees_into_escrow_and_reserves_twice_as_much() {
             stored.hash,
             batch_hash(WORKER.as_ref(), &made.header, &stored.roots)
         );
-        assert_eq!((stored.roots.claims.sum, stored.roots.claims.count), (3 * OPEN, 3));
-        assert_eq!((stored.roots.usage.sum, stored.roots.usage.count), (3 * OPEN, 3));
+        assert_eq!(
+            (stored.roots.claims.sum, stored.roots.claims.count),
+            (3 * OPEN, 3)
+        );
+        assert_eq!(
+            (stored.roots.usage.sum, stored.roots.usage.count),
+            (3 * OPEN, 3)
+        );
         assert_eq!((stored.window_end, stored.liability_end), (21, 31));
         assert_eq!(Settlement::next_batch(&WORKER), (2, stored.hash));
     });
@@ -85,13 +91,19 @@ fn a_header_that_does_not_follow_is_refused() {
         };
         refused(&with(|made| made.header.version = 2), Error::HeaderVersion);
         refused(&with(|made| made.header.sequence = 2), Error::BatchSequence);
-        refused(&with(|made| made.header.parent = [1; 32]), Error::BatchParent);
+        refused(
+            &with(|made| made.header.parent = [1; 32]),
+            Error::BatchParent,
+        );
         refused(&with(|made| made.header.epoch = 3), Error::BatchEpoch);
         refused(&with(|made| made.header.epoch = 6), Error::BatchEpoch);
         refused(&with(|made| made.claims.clear()), Error::EmptyBatch);
         assert_ok!(submit(&with(|made| made.header.epoch = 4)));
         // The chain of parents goes on.
-        refused(&with(|made| made.header.parent = [0; 32]), Error::BatchParent);
+        refused(
+            &with(|made| made.header.parent = [0; 32]),
+            Error::BatchParent,
+        );
     });
 }
 

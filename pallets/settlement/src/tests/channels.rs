@@ -51,7 +51,10 @@ fn opening_holds_the_deposit_and_one_for_each_lane() {
 fn opening_is_refused_when_it_makes_no_sense() {
     run(|| {
         go_to(5);
-        assert_noop!(try_open(OPEN - 1, 1, 99), Error::<Test>::DepositBelowMinimum);
+        assert_noop!(
+            try_open(OPEN - 1, 1, 99),
+            Error::<Test>::DepositBelowMinimum
+        );
         assert_noop!(try_open(OPEN, 0, 99), Error::<Test>::LaneCount);
         assert_noop!(try_open(OPEN, 257, 99), Error::<Test>::LaneCount);
         assert_noop!(try_open(OPEN, 1, 4), Error::<Test>::AlreadyOver);
@@ -131,10 +134,7 @@ fn a_cut_is_paid_late_and_claims_come_first() {
             Settlement::cut_deposit(alice(), id, 11 * OPEN),
             Error::<Test>::CutAboveDeposit
         );
-        assert_noop!(
-            Settlement::finish_cut(alice(), id),
-            Error::<Test>::NoCut
-        );
+        assert_noop!(Settlement::finish_cut(alice(), id), Error::<Test>::NoCut);
         assert_ok!(Settlement::cut_deposit(alice(), id, 9 * OPEN + OPEN / 2));
         assert_noop!(
             Settlement::cut_deposit(alice(), id, OPEN),

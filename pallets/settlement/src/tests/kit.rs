@@ -161,7 +161,9 @@ pub fn batch(answers: &[Answer]) -> Submission {
             subroot: root.hash,
             count: on_lane.len() as u32,
         };
-        let number = (1..=9).find(|number| key(*number) == settled.signer).unwrap();
+        let number = (1..=9)
+            .find(|number| key(*number) == settled.signer)
+            .unwrap();
         sign(&mut claim, number);
         claims.push(claim);
         for (answer, node, leaf) in on_lane {
@@ -180,15 +182,17 @@ pub fn batch(answers: &[Answer]) -> Submission {
     }
     let usage: Vec<_> = usage
         .into_iter()
-        .map(|((revision, terms), (fee, tokens_in, tokens_out, nodes))| Usage {
-            revision,
-            terms,
-            fee,
-            tokens_in,
-            tokens_out,
-            count: nodes.len() as u32,
-            subroot: sum_tree::root(&nodes).unwrap().hash,
-        })
+        .map(
+            |((revision, terms), (fee, tokens_in, tokens_out, nodes))| Usage {
+                revision,
+                terms,
+                fee,
+                tokens_in,
+                tokens_out,
+                count: nodes.len() as u32,
+                subroot: sum_tree::root(&nodes).unwrap().hash,
+            },
+        )
         .collect();
     let credits = credits
         .into_iter()

@@ -81,10 +81,7 @@ fn lines_out_of_order_twice_or_empty() {
             &corrupted(|made| made.usage.push(made.usage[0])),
             Error::UsageUnsorted,
         );
-        refused(
-            &corrupted(|made| made.usage[0].count = 0),
-            Error::EmptyLine,
-        );
+        refused(&corrupted(|made| made.usage[0].count = 0), Error::EmptyLine);
     });
 }
 

@@ -50,10 +50,7 @@ fn a_voucher_signed_by_a_browser_extension_is_accepted() {
 #[test]
 fn voucher_of_another_lane() {
     with_channel(|| {
-        refused(
-            &signed(|claim| claim.voucher.lane = 1),
-            Error::VoucherLane,
-        );
+        refused(&signed(|claim| claim.voucher.lane = 1), Error::VoucherLane);
     });
 }
 
