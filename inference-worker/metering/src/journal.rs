@@ -10,7 +10,11 @@ use parity_scale_codec::{Decode, Encode};
 use redb::{
     Database, Durability, ReadableDatabase, ReadableTable, ReadableTableMetadata, TableDefinition,
 };
-use std::{collections::HashSet, path::Path, sync::Mutex};
+use std::{
+    collections::HashSet,
+    path::Path,
+    sync::{Arc, Mutex},
+};
 use thiserror::Error;
 
 type LaneKey = (u64, u16);
@@ -107,8 +111,10 @@ pub struct Totals {
 pub struct Journal {
     database: Database,
     /// Lanes with a request in flight in this process.
-    busy: Mutex<HashSet<LaneKey>>,
+    busy: Busy,
 }
+
+type Busy = Arc<Mutex<HashSet<LaneKey>>>;
 
 impl Journal {
     /// Opens or creates the journal file. Fails while another process has it open.
@@ -125,7 +131,7 @@ impl Journal {
         transaction.commit()?;
         Ok(Journal {
             database,
-            busy: Mutex::default(),
+            busy: Busy::default(),
         })
     }
 
@@ -134,10 +140,13 @@ impl Journal {
         &self,
         channel: ChannelId,
         lane: LaneIndex,
-    ) -> Result<LaneGuard<'_>, JournalError> {
+    ) -> Result<LaneGuard, JournalError> {
         let key = (channel, lane);
         if lock(&self.busy).insert(key) {
-            Ok(LaneGuard { journal: self, key })
+            Ok(LaneGuard {
+                busy: self.busy.clone(),
+                key,
+            })
         } else {
             Err(JournalError::LaneBusy(channel, lane))
         }
@@ -234,6 +243,19 @@ impl Journal {
             }
         }
         Ok(fees)
+    }
+
+    /// Channels with receipts in no batch.
+    pub fn pending_channels(&self) -> Result<Vec<ChannelId>, JournalError> {
+        let pending = self.database.begin_read()?.open_table(PENDING)?;
+        let mut channels = Vec::new();
+        for entry in pending.iter()? {
+            let (channel, ..) = entry?.0.value();
+            if channels.last() != Some(&channel) {
+                channels.push(channel);
+            }
+        }
+        Ok(channels)
     }
 
     /// The batch that was prepared and is not known to be on chain, if any.
@@ -392,14 +414,14 @@ impl Journal {
 
 /// Holds a lane for one request.
 #[derive(Debug)]
-pub struct LaneGuard<'a> {
-    journal: &'a Journal,
+pub struct LaneGuard {
+    busy: Busy,
     key: LaneKey,
 }
 
-impl Drop for LaneGuard<'_> {
+impl Drop for LaneGuard {
     fn drop(&mut self) {
-        lock(&self.journal.busy).remove(&self.key);
+        lock(&self.busy).remove(&self.key);
     }
 }
 

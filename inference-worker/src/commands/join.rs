@@ -26,7 +26,7 @@ pub async fn run(args: JoinArgs) -> Result<()> {
             backend: BackendClass::CpuF32,
             memory_mib: args.memory,
             max_batch: args.max_batch,
-            engine: concat!("openledger ", env!("CARGO_PKG_VERSION")).into(),
+            engine: concat!("openledger/", env!("CARGO_PKG_VERSION")).into(),
             evidence: EvidenceClass::Open,
         },
     };

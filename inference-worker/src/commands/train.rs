@@ -4,6 +4,7 @@ use crate::cli::TrainArgs;
 use anyhow::{bail, Context, Result};
 use openledger_factory::{
     adapter::{gate, train_adapter, Base, Choices, VersionRows},
+    gradients::one_thread_per_lane,
     progress::{Cancel, JsonLines, Progress, Terminal},
     train::Watch,
 };
@@ -11,6 +12,7 @@ use openledger_primitives::Digest;
 use std::fs;
 
 pub fn run(args: TrainArgs) -> Result<()> {
+    one_thread_per_lane();
     let base = Base::load(&args.base)
         .with_context(|| format!("the base model in {}", args.base.display()))?;
     let versions = versions(&args.versions)?;
@@ -80,7 +82,10 @@ fn versions(specs: &[String]) -> Result<Vec<VersionRows>> {
             .parse()
             .with_context(|| format!("the version in `{spec}`"))?;
         let text = fs::read_to_string(file).with_context(|| format!("the rows in {file}"))?;
-        let rows = text.lines().map(str::to_owned);
+        let rows = text
+            .lines()
+            .filter(|line| !line.trim().is_empty())
+            .map(str::to_owned);
         match versions
             .iter_mut()
             .find(|known| (known.datanet, known.version) == (datanet, version))

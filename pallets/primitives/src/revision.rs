@@ -115,7 +115,7 @@ pub struct AttributionParams {
     pub z0_milli: u32,
     /// Reference information per output token at which the whole data share is paid, millibits.
     pub reference_millibits: u32,
-    /// Most that one contribution's score may be of the reference, parts per million.
+    /// Most that one span may count of the reference, parts per million.
     pub clip_ppm: u32,
     /// Contributions credited per answer at most.
     pub top: u16,
