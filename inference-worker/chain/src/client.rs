@@ -25,10 +25,11 @@ pub struct BlockRef {
 }
 
 /// Reads of one chain through one node. Clones share the connection, which is replaced when it
-/// breaks: a read waits up to 30 seconds for the node to come back.
+/// breaks: a read waits for the node to come back, 30 seconds unless told otherwise.
 #[derive(Clone)]
 pub struct ChainClient {
     pub(crate) link: Arc<Link>,
+    patience: Duration,
 }
 
 impl ChainClient {
@@ -37,6 +38,7 @@ impl ChainClient {
     pub async fn connect(url: &str) -> Result<Self, ChainError> {
         Ok(ChainClient {
             link: Arc::new(Link::open(url).await?),
+            patience: PATIENCE,
         })
     }
 
@@ -56,6 +58,12 @@ impl ChainClient {
         }
     }
 
+    /// The same client, whose reads wait this long for a lost node instead of 30 seconds.
+    pub fn with_patience(mut self, patience: Duration) -> Self {
+        self.patience = patience;
+        self
+    }
+
     /// The node's address.
     pub fn url(&self) -> &str {
         self.link.url()
@@ -72,10 +80,10 @@ impl ChainClient {
         F: Fn(Arc<Connection>) -> R,
         R: Future<Output = Result<T, ChainError>>,
     {
-        let connection = self.link.connection(Some(PATIENCE)).await?;
+        let connection = self.link.connection(Some(self.patience)).await?;
         match read(connection.clone()).await {
             Err(ChainError::Unreachable { .. }) if connection.is_broken() => {
-                read(self.link.connection(Some(PATIENCE)).await?).await
+                read(self.link.connection(Some(self.patience)).await?).await
             }
             result => result,
         }

@@ -191,27 +191,15 @@ impl Link {
         &self,
         patience: Option<Duration>,
     ) -> Result<Arc<Connection>, ChainError> {
-        let mut current = self.current.lock().await;
-        if !current.is_broken() {
-            return Ok(current.clone());
-        }
         let started = tokio::time::Instant::now();
         let mut wait = FIRST_WAIT;
         loop {
-            match Connection::open(&self.url).await {
-                Ok(fresh) if fresh.genesis() == self.genesis => {
-                    tracing::info!(url = %self.url, "connected to the node again");
-                    *current = Arc::new(fresh);
-                    return Ok(current.clone());
+            // The lock is held for one attempt only: each caller has a patience of its own.
+            match self.reconnected().await {
+                Ok(connection) => return Ok(connection),
+                Err(error @ (ChainError::Incompatible { .. } | ChainError::OtherChain { .. })) => {
+                    return Err(error)
                 }
-                Ok(other) => {
-                    return Err(ChainError::OtherChain {
-                        url: self.url.clone(),
-                        expected: hex::encode(self.genesis),
-                        found: hex::encode(other.genesis()),
-                    })
-                }
-                Err(error @ ChainError::Incompatible { .. }) => return Err(error),
                 Err(error) => {
                     if patience.is_some_and(|patience| started.elapsed() + wait > patience) {
                         return Err(error);
@@ -222,5 +210,23 @@ impl Link {
             tokio::time::sleep(wait).await;
             wait = (wait * 2).min(LAST_WAIT);
         }
+    }
+
+    /// The connection in use, or a new one in its place when it is broken.
+    async fn reconnected(&self) -> Result<Arc<Connection>, ChainError> {
+        let mut current = self.current.lock().await;
+        if current.is_broken() {
+            let fresh = Connection::open(&self.url).await?;
+            if fresh.genesis() != self.genesis {
+                return Err(ChainError::OtherChain {
+                    url: self.url.clone(),
+                    expected: hex::encode(self.genesis),
+                    found: hex::encode(fresh.genesis()),
+                });
+            }
+            tracing::info!(url = %self.url, "connected to the node again");
+            *current = Arc::new(fresh);
+        }
+        Ok(current.clone())
     }
 }

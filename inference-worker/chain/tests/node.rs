@@ -108,12 +108,19 @@ async fn calls_of_one_key_are_applied_in_order_and_their_events_and_errors_read(
     for index in 0..5u128 {
         let account = fresh(&format!("fund-{index}"));
         let call = TransferKeepAlive::new(account, (index + 1) * OPEN);
-        pending.push((account, index, submitter.queue(call.encoded()).await.unwrap()));
+        pending.push((
+            account,
+            index,
+            submitter.queue(call.encoded()).await.unwrap(),
+        ));
     }
     for (account, index, pending) in pending {
         let outcome = pending.await.unwrap();
         let transfer: Transfer = outcome.expect().unwrap();
-        assert_eq!((transfer.to, transfer.amount), (account, (index + 1) * OPEN));
+        assert_eq!(
+            (transfer.to, transfer.amount),
+            (account, (index + 1) * OPEN)
+        );
         assert!(outcome.transaction_fee().unwrap() > 0);
         assert_eq!(
             client.balance(account).await.unwrap().free,
@@ -168,7 +175,10 @@ async fn calls_of_one_key_are_applied_in_order_and_their_events_and_errors_read(
         .await
         .unwrap();
     let joined: Joined = outcome.expect().unwrap();
-    assert_eq!((joined.worker, joined.service_key), (alice().account(), service));
+    assert_eq!(
+        (joined.worker, joined.service_key),
+        (alice().account(), service)
+    );
     let info = client.worker(joined.worker).await.unwrap().unwrap();
     assert_eq!(info.url(), "http://127.0.0.1:9");
     assert_eq!(info.own_bond, 10_000 * OPEN);

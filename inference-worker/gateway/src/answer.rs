@@ -133,13 +133,30 @@ async fn run(
         sources: Vec::new(),
         attributions: Vec::new(),
     };
+    let mut retried = false;
     loop {
         let left = question.max_tokens.saturating_sub(answer.tokens_out());
         let continued = answer.receipts.last().map(|last| last.id);
+        let before = state.position.sequence;
         let chunk = chunk(
             gateway, question, sink, &mut guard, &mut state, left, continued,
         )
-        .await?;
+        .await;
+        let chunk = match chunk {
+            // The worker went away without using the voucher or showing anything: once more.
+            Err(GatewayError::Worker { .. })
+                if !retried && state.pending.is_none() && state.position.sequence == before =>
+            {
+                retried = true;
+                continue;
+            }
+            // What is answered stands; the worker does not go on (context full, or it forgot).
+            Err(GatewayError::Refused { code, .. }) if continued.is_some() => {
+                tracing::warn!(%code, "the worker does not go on with an answer");
+                return Ok(answer);
+            }
+            chunk => chunk?,
+        };
         let outcome = chunk.accepted.signed.receipt.outcome;
         let ended = outcome != Outcome::Length || !chunk.delivered;
         answer.receipts.push(chunk.accepted);

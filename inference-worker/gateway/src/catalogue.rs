@@ -115,6 +115,17 @@ impl Catalogue {
         Ok(models)
     }
 
+    /// Loads the text of every base that is served, so that the first request does not wait for it;
+    /// how many models there are.
+    pub async fn warm(&self) -> Result<usize, GatewayError> {
+        let models = self.list().await?;
+        let mut cache = self.cache.lock().await;
+        for (info, _) in &models {
+            self.base(&mut cache, info.base_manifest).await?;
+        }
+        Ok(models.len())
+    }
+
     /// The model of a name: a decimal revision, or what its developer called it. Of several
     /// revisions with one name it is the latest.
     pub async fn find(&self, name: &str) -> Result<Model, GatewayError> {

@@ -60,7 +60,10 @@ async fn run(options: cli::Run) -> Result<()> {
             upkeep.run_upkeep();
         }
     });
-    let chain = connect(&options.chain).await?;
+    // A request does not wait long for a lost node: what is known serves for a while.
+    let chain = connect(&options.chain)
+        .await?
+        .with_patience(Duration::from_secs(3));
     let gateway = Gateway::start(
         chain,
         Settings {

@@ -9,6 +9,7 @@ pub struct Readiness {
     chain: Result<u32, String>,
     funds: Result<u128, String>,
     worker: bool,
+    models: Result<usize, String>,
     usable: usize,
     parked: Vec<(u16, String)>,
 }
@@ -36,10 +37,16 @@ impl Gateway {
             Ok(worker) => worker.is_alive().await,
             Err(_) => false,
         };
+        let models = self
+            .catalogue
+            .warm()
+            .await
+            .map_err(|error| error.to_string());
         Readiness {
             chain,
             funds,
             worker,
+            models,
             usable: self.pool.usable(),
             parked: self.pool.parked().into_iter().collect(),
         }
@@ -52,6 +59,7 @@ impl Readiness {
         self.chain.is_ok()
             && self.funds.as_ref().is_ok_and(|left| *left > 0)
             && self.worker
+            && self.models.as_ref().is_ok_and(|models| *models > 0)
             && self.usable > 0
     }
 
@@ -73,6 +81,10 @@ impl Readiness {
                 Err(error) => json!({"error": error}),
             },
             "worker": if self.worker { "reachable" } else { "unreachable" },
+            "models": match &self.models {
+                Ok(models) => json!({"served": models}),
+                Err(error) => json!({"error": error}),
+            },
             "lanes": {"usable": self.usable, "parked": parked},
         })
     }

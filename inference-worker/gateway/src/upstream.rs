@@ -114,6 +114,8 @@ impl Worker {
     pub fn new(url: String) -> Result<Self, GatewayError> {
         let http = reqwest::Client::builder()
             .connect_timeout(Duration::from_secs(10))
+            // A kept connection to a worker that was restarted fails only after the voucher is sent.
+            .pool_max_idle_per_host(0)
             .build()
             .map_err(|error| GatewayError::Worker {
                 url: url.clone(),

@@ -147,6 +147,7 @@ impl Reply {
             "revision": self.revision,
             "terms": self.terms,
             "fee": answer.fee().to_string(),
+            "receipt": receipts.last().map_or(Value::Null, |last| last["receipt"].clone()),
             "receipts": receipts,
             "sources": answer.sources,
             "attributions": answer.attributions,

@@ -11,7 +11,7 @@ use openledger_primitives::{ChannelId, LaneIndex, PublicKey, Sequence};
 
 /// Output tokens that may have been under way when an answer broke off: charged by the worker, not
 /// seen here.
-const IN_FLIGHT: u32 = 32;
+const IN_FLIGHT: u32 = 128;
 
 /// What a comparison with the worker's report comes to.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -1,0 +1,319 @@
+//! Which receipts the gateway acknowledges. Receipts are made as a worker makes them, by
+//! `openledger-metering`, and then bent.
+
+use openledger_chain::Key;
+use openledger_gateway::{
+    check::{check, check_undelivered, Delivery, Rejection, Signer},
+    lanes::{adopt, settle, LaneState, Pending, Reconciled},
+    upstream::LaneReport,
+    voucher::{voucher, Order, Position, Terms},
+};
+use openledger_metering::{Charge, ReceiptFault, SignedReceipt, SignedVoucher};
+use openledger_primitives::{
+    receipt::{
+        attribution_root, output_commit, Attribution, BackendClass, CreditReason, Outcome, Receipt,
+    },
+    voucher::EvidenceClass,
+    FORMAT_VERSION,
+};
+
+const WORKER: [u8; 32] = [7; 32];
+const SALT: [u8; 32] = [3; 32];
+const TEXT: &str = "Ilse Marn built it in 1874.";
+const TOKENS_OUT: u32 = 9;
+const TERMS: Terms = Terms {
+    index: 2,
+    price_in: 1_500,
+    price_out: 40_000,
+};
+const POSITION: Position = Position {
+    sequence: 4,
+    receipt: [4; 32],
+    cumulative: 1_000,
+};
+
+fn own() -> Key {
+    Key::from_uri("//Consumer").unwrap()
+}
+
+fn service() -> Key {
+    Key::from_uri("//Service").unwrap()
+}
+
+fn signer() -> Signer {
+    Signer {
+        worker: WORKER,
+        key: Some(service().public()),
+    }
+}
+
+fn pending() -> Pending {
+    let voucher = voucher(
+        &POSITION,
+        &Order {
+            domain: [1; 32],
+            channel: 8,
+            lane: 1,
+            revision: 5,
+            terms: TERMS,
+            tokens_in: 21,
+            max_out: 64,
+            evidence: EvidenceClass::Open,
+            expiry: 100,
+            body: b"{}",
+            salt: [9; 32],
+        },
+    )
+    .unwrap();
+    Pending {
+        voucher,
+        signature: own().sign_hash(&voucher.hash()),
+        terms: TERMS,
+        tokens_in: 21,
+        delivered: None,
+    }
+}
+
+fn attributions() -> Vec<Attribution> {
+    vec![
+        Attribution {
+            contribution: 3,
+            ppm: 700_000,
+            reason: CreditReason::Span,
+        },
+        Attribution {
+            contribution: 9,
+            ppm: 100_000,
+            reason: CreditReason::Span,
+        },
+    ]
+}
+
+fn honest(outcome: Outcome) -> Receipt {
+    let pending = pending();
+    let charge = Charge::of(outcome, 21, 11, TOKENS_OUT, TERMS.price_in, TERMS.price_out).unwrap();
+    Receipt {
+        version: FORMAT_VERSION,
+        domain: [1; 32],
+        voucher: pending.voucher.hash(),
+        worker: WORKER,
+        key: 0,
+        outcome,
+        tokens_in: charge.tokens_in,
+        tokens_out: charge.tokens_out,
+        fee: charge.fee,
+        cum: POSITION.cumulative + charge.fee,
+        output_commit: output_commit(&SALT, TEXT.as_bytes()),
+        fingerprint_root: [0; 32],
+        attribution_root: attribution_root(&attributions()),
+        retrieval_root: [0; 32],
+        start_block: 1,
+        first_token_ms: 1,
+        total_ms: 2,
+        backend: BackendClass::CpuF32,
+    }
+}
+
+fn signed(receipt: Receipt) -> SignedReceipt {
+    SignedReceipt::sign(receipt, |hash| service().sign_hash(hash))
+}
+
+fn verdict(receipt: Receipt) -> Result<(), Rejection> {
+    check(
+        &signed(receipt),
+        &pending(),
+        &signer(),
+        &Delivery {
+            text: TEXT,
+            tokens_out: TOKENS_OUT,
+            salt: SALT,
+            attributions: &attributions(),
+        },
+    )
+}
+
+#[test]
+fn an_honest_receipt_is_acknowledged() {
+    assert_eq!(verdict(honest(Outcome::Complete)), Ok(()));
+    assert_eq!(verdict(honest(Outcome::Length)), Ok(()));
+    // Charging less than was delivered is the worker's business, at the right price.
+    let mut generous = honest(Outcome::Complete);
+    generous.tokens_out -= 1;
+    generous.fee = TERMS.fee(21, generous.tokens_out).unwrap();
+    generous.cum = POSITION.cumulative + generous.fee;
+    assert_eq!(verdict(generous), Ok(()));
+}
+
+/// A change to an honest receipt, and the code under which it is refused.
+type Bend = (fn(&mut Receipt), &'static str);
+
+#[test]
+fn a_receipt_that_does_not_follow_is_refused_by_name() {
+    let bends: [Bend; 10] = [
+        (|r| r.version = 9, "receipt_domain"),
+        (|r| r.domain = [2; 32], "receipt_domain"),
+        (|r| r.voucher = [2; 32], "receipt_voucher"),
+        (|r| r.worker = [2; 32], "receipt_worker"),
+        (|r| r.tokens_in += 1, "receipt_tokens_in"),
+        (|r| r.tokens_out += 1, "receipt_tokens_out"),
+        (|r| r.fee += 1, "receipt_fee"),
+        (|r| r.cum += 1, "receipt_cumulative"),
+        (|r| r.output_commit = [2; 32], "receipt_output"),
+        (|r| r.attribution_root = [2; 32], "receipt_attribution"),
+    ];
+    for (bend, code) in bends {
+        let mut receipt = honest(Outcome::Complete);
+        bend(&mut receipt);
+        assert_eq!(verdict(receipt).unwrap_err().code(), code);
+    }
+}
+
+#[test]
+fn a_token_more_at_its_right_price_is_still_refused() {
+    // token_inflate: tokens, fee and sum agree with one another and not with the text.
+    let mut receipt = honest(Outcome::Complete);
+    receipt.tokens_out += 1;
+    receipt.fee = TERMS.fee(receipt.tokens_in, receipt.tokens_out).unwrap();
+    receipt.cum = POSITION.cumulative + receipt.fee;
+    assert_eq!(
+        verdict(receipt),
+        Err(Rejection::Fault(ReceiptFault::TokensOut {
+            charged: TOKENS_OUT + 1,
+            counted: TOKENS_OUT
+        }))
+    );
+}
+
+#[test]
+fn only_the_workers_key_in_force_counts() {
+    let receipt = honest(Outcome::Complete);
+    let delivery = Delivery {
+        text: TEXT,
+        tokens_out: TOKENS_OUT,
+        salt: SALT,
+        attributions: &attributions(),
+    };
+    let other = SignedReceipt::sign(receipt, |hash| own().sign_hash(hash));
+    assert_eq!(
+        check(&other, &pending(), &signer(), &delivery)
+            .unwrap_err()
+            .code(),
+        "receipt_signature"
+    );
+    let gone = Signer {
+        key: None,
+        ..signer()
+    };
+    assert_eq!(
+        check(&signed(receipt), &pending(), &gone, &delivery),
+        Err(Rejection::Key(0))
+    );
+}
+
+#[test]
+fn a_failure_is_acknowledged_when_it_charges_nothing() {
+    let mut failed = honest(Outcome::Failed);
+    failed.output_commit = output_commit(&SALT, b"");
+    failed.attribution_root = [0; 32];
+    assert_eq!(verdict(failed), Ok(()));
+    failed.fee = 1;
+    failed.cum += 1;
+    assert_eq!(verdict(failed), Err(Rejection::FailureCharged(1)));
+}
+
+fn report(receipt: Receipt) -> LaneReport {
+    let pending = pending();
+    LaneReport {
+        sequence: pending.voucher.sequence,
+        cumulative: receipt.cum,
+        voucher: Some(SignedVoucher {
+            voucher: pending.voucher,
+            signature: pending.signature,
+        }),
+        receipt: Some(signed(receipt)),
+    }
+}
+
+#[test]
+fn a_request_broken_off_is_settled_by_the_workers_report() {
+    let receipt = self::honest(Outcome::Cancelled);
+    let honest = report(receipt);
+    let accepted = honest.receipt.map(Box::new).map(Reconciled::Accepted);
+    assert_eq!(
+        Some(settle(&POSITION, &pending(), &honest, &signer())),
+        accepted
+    );
+    let unused = LaneReport {
+        sequence: POSITION.sequence,
+        cumulative: POSITION.cumulative,
+        voucher: None,
+        receipt: None,
+    };
+    assert_eq!(
+        settle(&POSITION, &pending(), &unused, &signer()),
+        Reconciled::Unused
+    );
+    // More than the voucher covers, or a lane that is elsewhere: parked, not paid.
+    let mut greedy = receipt;
+    greedy.tokens_out = 65;
+    greedy.fee = TERMS.fee(21, 65).unwrap();
+    greedy.cum = POSITION.cumulative + greedy.fee;
+    for report in [
+        report(greedy),
+        LaneReport {
+            sequence: POSITION.sequence + 2,
+            ..report(receipt)
+        },
+    ] {
+        assert!(matches!(
+            settle(&POSITION, &pending(), &report, &signer()),
+            Reconciled::Parked(_)
+        ));
+    }
+}
+
+#[test]
+fn what_was_not_received_is_not_paid_without_bound() {
+    let receipt = signed(honest(Outcome::Cancelled));
+    assert_eq!(
+        check_undelivered(&receipt, &pending(), &signer(), 9),
+        Ok(())
+    );
+    assert!(check_undelivered(&receipt, &pending(), &signer(), 8).is_err());
+}
+
+#[test]
+fn a_lane_is_taken_over_only_when_the_worker_proves_it() {
+    let receipt = honest(Outcome::Complete);
+    let adopted = |settled, report: &LaneReport, key: &Key| {
+        adopt(8, 1, settled, report, &key.public(), &signer())
+    };
+    let good = report(receipt);
+    assert_eq!(
+        adopted((0, 0), &good, &own()),
+        Ok(LaneState {
+            position: Position {
+                sequence: 5,
+                receipt: receipt.hash(),
+                cumulative: receipt.cum
+            },
+            pending: None,
+            parked: None
+        })
+    );
+    // A voucher by another key, a receipt by another worker, a lane older than the chain's.
+    assert!(adopted((0, 0), &good, &service()).is_err());
+    let mut forged = good.clone();
+    forged.receipt = Some(SignedReceipt::sign(receipt, |hash| own().sign_hash(hash)));
+    assert!(adopted((0, 0), &forged, &own()).is_err());
+    assert!(adopted((6, 0), &good, &own()).is_err());
+    assert!(adopted((5, receipt.cum + 1), &good, &own()).is_err());
+    let nothing = LaneReport {
+        sequence: 0,
+        cumulative: 0,
+        voucher: None,
+        receipt: None,
+    };
+    assert_eq!(adopted((0, 0), &nothing, &own()), Ok(LaneState::default()));
+    assert!(adopted((3, 10), &nothing, &own()).is_err());
+}
