@@ -113,7 +113,7 @@ pub async fn ask_all(told: &mut Told) -> Result<Vec<Asked>> {
 
 /// The receipt in an answer.
 pub fn receipt(answer: &Answer) -> Result<SignedReceipt> {
-    let hex_receipt = answer.openledger["receipt"]
+    let hex_receipt = answer.openledger["receipts"][0]["receipt"]
         .as_str()
         .with_context(|| format!("no receipt in {}", answer.openledger))?;
     SignedReceipt::from_bytes(&hex::decode(hex_receipt)?).context("the receipt does not decode")
