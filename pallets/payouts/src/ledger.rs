@@ -39,7 +39,7 @@ impl<T: Config> Earnings<T::AccountId> for Pallet<T> {
                 Some(())
             })?;
             let key = (&account, VestsAt::from(vests_at), owed.key());
-            let before = Ledger::<T>::get(key.clone()).map_or(0, |owed| owed.amount);
+            let before = Ledger::<T>::get(key).map_or(0, |owed| owed.amount);
             let total = before.checked_add(amount).ok_or(Error::<T>::Overflow)?;
             Ledger::<T>::insert(
                 key,

@@ -36,6 +36,8 @@ pub use weights::WeightInfo;
 pub const MAX_PAID: u32 = 64;
 
 /// The pallet itself: storage, events, errors and calls.
+// What the macros write for genesis and metadata expects.
+#[allow(clippy::expect_used)]
 #[frame_support::pallet]
 pub mod pallet {
     use super::*;

@@ -38,7 +38,8 @@ fn the_parameters_that_other_pallets_test_with_are_valid() {
 #[test]
 fn each_rule_refuses() {
     use Invalid::*;
-    let cases: [(Invalid, fn(&mut ParameterSet)); 24] = [
+    type Change = fn(&mut ParameterSet);
+    let cases: [(Invalid, Change); 24] = [
         (SlotDuration, |set| set.consensus.slot_duration = 999),
         (SlotDuration, |set| set.consensus.slot_duration = 60_001),
         (EpochLength, |set| set.consensus.epoch_length = 3),
