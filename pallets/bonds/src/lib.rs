@@ -31,6 +31,8 @@ pub use refusal::Refusal;
 pub use weights::WeightInfo;
 
 /// The pallet itself: storage, events, errors and calls.
+// What the macros write for genesis and metadata expects.
+#[allow(clippy::expect_used)]
 #[frame_support::pallet]
 pub mod pallet {
     use super::*;

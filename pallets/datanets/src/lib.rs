@@ -40,6 +40,8 @@ pub const MAX_ADMIT: u32 = 64;
 pub const MAX_SEAL: u32 = 256;
 
 /// The pallet itself: storage, events, errors and calls.
+// What the macros write for genesis and metadata expects.
+#[allow(clippy::expect_used)]
 #[frame_support::pallet]
 pub mod pallet {
     use super::*;

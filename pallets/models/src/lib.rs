@@ -38,6 +38,8 @@ pub use types::{Adapter, Base, Name, Revision, Versions, MAX_LIVE, MAX_NAME, MAX
 pub use weights::WeightInfo;
 
 /// The pallet itself: storage, events, errors and calls.
+// What the macros write for genesis and metadata expects.
+#[allow(clippy::expect_used)]
 #[frame_support::pallet]
 pub mod pallet {
     use super::*;

@@ -35,7 +35,7 @@ impl<T: Config> Pallet<T> {
             );
         }
         ensure!(
-            Keys::<T>::iter_keys().all(|worker| Workers::<T>::contains_key(worker))
+            Keys::<T>::iter_keys().all(Workers::<T>::contains_key)
                 && KeyOwner::<T>::iter_keys().count() == keys_seen,
             "5: no key outlives its worker"
         );
