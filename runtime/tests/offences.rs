@@ -9,7 +9,7 @@ use frame_support::{
     traits::{KeyOwnerProofSystem, OnInitialize},
 };
 use openledger_runtime::{
-    BlockNumber, Grandpa, Hash, Historical, Runtime, RuntimeOrigin, Session, System,
+    BlockNumber, Grandpa, Hash, Header, Historical, Runtime, RuntimeOrigin, Session, System,
 };
 use sp_consensus_grandpa::{
     localized_payload, AuthorityId, AuthoritySignature, Equivocation, EquivocationProof, Message,
@@ -28,7 +28,7 @@ fn vote(byte: u8) -> Vote {
 }
 
 fn signed(key: Ed25519Keyring, round: RoundNumber, set: SetId, vote: &Vote) -> AuthoritySignature {
-    let payload = localized_payload(round, set, &Message::Prevote(vote.clone()));
+    let payload = localized_payload(round, set, &Message::<Header>::Prevote(vote.clone()));
     key.sign(&payload).into()
 }
 

@@ -1,5 +1,9 @@
 //! The benchmarks that weights are measured with.
 
+mod helper;
+
+pub use helper::Helper;
+
 use crate::*;
 use alloc::{string::String, vec::Vec};
 use frame_benchmarking::{
@@ -15,6 +19,13 @@ define_benchmarks!(
     [pallet_timestamp, Timestamp]
     [pallet_utility, Utility]
     [pallet_sudo, Sudo]
+    [pallet_protocol, Protocol]
+    [pallet_datanets, Datanets]
+    [pallet_models, Models]
+    [pallet_bonds, WorkerBonds]
+    [pallet_workers, Workers]
+    [pallet_settlement, Settlement]
+    [pallet_payouts, Payouts]
 );
 
 impl frame_system_benchmarking::Config for Runtime {}
