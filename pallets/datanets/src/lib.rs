@@ -40,8 +40,8 @@ pub const MAX_ADMIT: u32 = 64;
 pub const MAX_SEAL: u32 = 256;
 
 /// The pallet itself: storage, events, errors and calls.
-// What the macros write for genesis and metadata expects.
-#[allow(clippy::expect_used)]
+// What the macros write for genesis and metadata expects; a call takes what it needs.
+#[allow(clippy::expect_used, clippy::too_many_arguments)]
 #[frame_support::pallet]
 pub mod pallet {
     use super::*;
