@@ -134,8 +134,9 @@ async fn run(
         attributions: Vec::new(),
     };
     let mut retried = false;
+    // A voucher that ran out generated all it paid for, though fewer tokens may be charged.
+    let mut left = question.max_tokens;
     loop {
-        let left = question.max_tokens.saturating_sub(answer.tokens_out());
         let continued = answer.receipts.last().map(|last| last.id);
         let before = state.position.sequence;
         let chunk = chunk(
@@ -158,7 +159,8 @@ async fn run(
             chunk => chunk?,
         };
         let outcome = chunk.accepted.signed.receipt.outcome;
-        let ended = outcome != Outcome::Length || !chunk.delivered;
+        left = left.saturating_sub(CHUNK);
+        let ended = outcome != Outcome::Length || !chunk.delivered || left == 0;
         answer.receipts.push(chunk.accepted);
         if let Value::Array(sources) = chunk.receipt.sources {
             answer.sources.extend(sources);
@@ -170,7 +172,7 @@ async fn run(
                 .iter()
                 .filter_map(|line| serde_json::to_value(line).ok()),
         );
-        if ended || answer.tokens_out() >= question.max_tokens {
+        if ended {
             answer.complete = outcome == Outcome::Complete;
             return Ok(answer);
         }

@@ -174,11 +174,8 @@ impl std::str::FromStr for Open {
     fn from_str(text: &str) -> Result<Self, String> {
         let wrong = || format!("{text} is not an amount of OPEN such as 12 or 0.5");
         let (whole, fraction) = text.split_once('.').unwrap_or((text, ""));
-        if fraction.len() > 12
-            || !(whole.to_owned() + fraction)
-                .bytes()
-                .all(|b| b.is_ascii_digit())
-        {
+        let given = whole.to_owned() + fraction;
+        if given.is_empty() || fraction.len() > 12 || !given.bytes().all(|b| b.is_ascii_digit()) {
             return Err(wrong());
         }
         let digits = format!("{whole}{fraction:0<12}");
