@@ -67,23 +67,28 @@ pub enum ChainError {
     Missing(String),
 }
 
+/// A call that was included and failed: the pallet's error in the pallet's words.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{pallet}::{error}: {docs} (call {call} in block 0x{})", hex::encode(.block))]
+pub struct DispatchFailure {
+    /// The call, as `Settlement.open_channel`.
+    pub call: String,
+    /// Pallet that failed it, or `Runtime`.
+    pub pallet: String,
+    /// Name of the error.
+    pub error: String,
+    /// What the pallet's documentation says about it.
+    pub docs: String,
+    /// Block in which it failed.
+    pub block: [u8; 32],
+}
+
 /// A call that was not applied, or whose fate cannot be told.
 #[derive(Debug, thiserror::Error)]
 pub enum SubmitError {
     /// The call was included and failed.
-    #[error("{pallet}::{error}: {docs} (call {call} in block 0x{})", hex::encode(.block))]
-    Dispatch {
-        /// The call, as `Settlement.open_channel`.
-        call: String,
-        /// Pallet that failed it, or `Runtime`.
-        pallet: String,
-        /// Name of the error.
-        error: String,
-        /// What the pallet's documentation says about it.
-        docs: String,
-        /// Block in which it failed.
-        block: [u8; 32],
-    },
+    #[error(transparent)]
+    Dispatch(#[from] Box<DispatchFailure>),
     /// The node did not take the transaction: it is not, and will not be, applied.
     #[error("{call} was not accepted: {reason}")]
     Invalid {
@@ -111,6 +116,6 @@ pub enum SubmitError {
 impl SubmitError {
     /// Whether the call failed with this error of this pallet.
     pub fn is(&self, pallet_name: &str, error_name: &str) -> bool {
-        matches!(self, SubmitError::Dispatch { pallet, error, .. } if pallet == pallet_name && error == error_name)
+        matches!(self, SubmitError::Dispatch(failure) if failure.pallet == pallet_name && failure.error == error_name)
     }
 }

@@ -29,7 +29,7 @@ mod submitter;
 
 pub use account::AccountId;
 pub use client::{BlockRef, ChainClient};
-pub use error::{ChainError, Mismatch, SubmitError};
+pub use error::{ChainError, DispatchFailure, Mismatch, SubmitError};
 pub use events::Event;
 pub use keys::{verify_hash, Key, KeyError};
 pub use outcome::{Outcome, RawEvent};

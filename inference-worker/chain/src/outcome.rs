@@ -4,7 +4,7 @@ use crate::{
     calls::EncodedCall,
     client::decode,
     connection::Connection,
-    error::{ChainError, SubmitError},
+    error::{ChainError, DispatchFailure, SubmitError},
     events::Event,
 };
 use openledger_primitives::hash::blake2_256;
@@ -153,12 +153,14 @@ fn failure(
     fields: &[u8],
     metadata: ArcMetadata,
 ) -> SubmitError {
-    let dispatch = |pallet: &str, error: &str, docs: String| SubmitError::Dispatch {
-        call: call.label(),
-        pallet: pallet.to_owned(),
-        error: error.to_owned(),
-        docs,
-        block,
+    let dispatch = |pallet: &str, error: &str, docs: String| {
+        SubmitError::from(Box::new(DispatchFailure {
+            call: call.label(),
+            pallet: pallet.to_owned(),
+            error: error.to_owned(),
+            docs,
+            block,
+        }))
     };
     match DispatchError::decode_from(fields, metadata.clone()) {
         Ok(DispatchError::Module(module)) => match module.details() {

@@ -145,7 +145,7 @@ async fn calls_of_one_key_are_applied_in_order_and_their_events_and_errors_read(
         .await
         .unwrap_err();
     assert!(
-        matches!(&error, SubmitError::Dispatch { pallet, .. } if pallet == "Settlement"),
+        matches!(&error, SubmitError::Dispatch(failure) if failure.pallet == "Settlement"),
         "{error}"
     );
 
