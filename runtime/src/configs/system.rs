@@ -40,11 +40,12 @@ parameter_types! {
     pub RuntimeBlockLength: BlockLength = BlockLength::builder()
         .max_length(BLOCK_BYTES)
         .modify_max_length_for_class(frame_support::dispatch::DispatchClass::Normal, |bytes| {
-            *bytes = NORMAL_RATIO * BLOCK_BYTES
+            *bytes = NORMAL_RATIO.mul_floor(BLOCK_BYTES)
         })
         .build();
     /// What multi-block migrations may use of a block.
-    pub MigrationWeight: Weight = Perbill::from_percent(80) * RuntimeBlockWeights::get().max_block;
+    pub MigrationWeight: Weight =
+        RuntimeBlockWeights::get().max_block.saturating_div(5).saturating_mul(4);
     /// Prefix of addresses.
     pub const Ss58Prefix: u16 = SS58_PREFIX;
 }
