@@ -8,6 +8,7 @@ use super::{
 use crate::{
     answer::{answer, Answer, Question},
     gateway::Gateway,
+    metrics,
     upstream::Endpoint,
     GatewayError,
 };
@@ -113,13 +114,27 @@ async fn joined(result: JoinHandle<Result<Answer, GatewayError>>) -> Result<Answ
         .unwrap_or_else(|error| Err(GatewayError::Data(error.to_string())))
 }
 
+async fn asked(
+    gateway: &Gateway,
+    endpoint: Endpoint,
+    body: &[u8],
+) -> Result<(Request, Question), GatewayError> {
+    let request = Request::parse(endpoint, body)?;
+    let question = ask::question(gateway, &request).await?;
+    Ok((request, question))
+}
+
 async fn complete(
     gateway: Arc<Gateway>,
     endpoint: Endpoint,
     body: Bytes,
 ) -> Result<Response, GatewayError> {
-    let request = Request::parse(endpoint, &body)?;
-    let question = ask::question(&gateway, &request).await?;
+    let (request, question) = asked(&gateway, endpoint, &body)
+        .await
+        .inspect_err(|error| {
+            // No label from what a client made up: only models that exist are counted by name.
+            metrics::request("none", error.code());
+        })?;
     let reply = Reply::new(&question, &request.model, gateway.channel());
     let mut headers = HeaderMap::new();
     headers.insert("openledger-channel", gateway.channel().into());
