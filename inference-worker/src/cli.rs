@@ -75,9 +75,9 @@ pub struct RunArgs {
     /// Address of the Prometheus metrics.
     #[arg(long, default_value = "127.0.0.1:9100")]
     pub metrics: SocketAddr,
-    /// Seconds between batches.
-    #[arg(long, default_value_t = 3600)]
-    pub settle_every: u64,
+    /// Seconds between batches; when absent, the longest that the chain's windows allow, up to an hour.
+    #[arg(long)]
+    pub settle_every: Option<u64>,
     /// Milliseconds that a request may wait for others to share its first step.
     #[arg(long, default_value_t = 5)]
     pub batch_window: u64,

@@ -7,8 +7,8 @@
 use crate::{
     configs::{EpochDuration, SlotDuration},
     genesis, AccountId, AuthorityDiscovery, Babe, Balance, Block, Datanets, Executive, Grandpa,
-    Historical, Models, Nonce, Payouts, Runtime, RuntimeCall, RuntimeGenesisConfig, SessionKeys,
-    Settlement, System, TransactionPayment, Workers, VERSION,
+    Historical, Models, Nonce, Payouts, Protocol, Runtime, RuntimeCall, RuntimeGenesisConfig,
+    SessionKeys, Settlement, System, TransactionPayment, Workers, VERSION,
 };
 use alloc::vec::Vec;
 use frame_support::{
@@ -21,6 +21,10 @@ use openledger_primitives::{
     contribution::VersionLeaf, inclusion::ContributionProof, revision::ModelRef, AdapterId, BaseId,
     BatchSequence, ChannelId, ContributionId, DatanetId, Digest, RevisionId, TermsIndex,
     VersionIndex,
+};
+use openledger_traits::{
+    BondParameters, ConsensusParameters, DatanetParameters, ModelParameters, Parameters,
+    PayoutParameters, SettlementParameters,
 };
 use pallet_datanets::{Contribution, Datanet, Version};
 use pallet_models::{
@@ -235,6 +239,27 @@ impl_runtime_apis! {
         }
         fn query_length_to_fee(bytes: u32) -> Balance {
             TransactionPayment::length_to_fee(bytes)
+        }
+    }
+
+    impl pallet_protocol::runtime_api::ProtocolApi<Block> for Runtime {
+        fn consensus() -> ConsensusParameters {
+            <Protocol as Parameters>::consensus()
+        }
+        fn settlement() -> SettlementParameters {
+            <Protocol as Parameters>::settlement()
+        }
+        fn bonds() -> BondParameters {
+            <Protocol as Parameters>::bonds()
+        }
+        fn datanets() -> DatanetParameters {
+            <Protocol as Parameters>::datanets()
+        }
+        fn models() -> ModelParameters {
+            <Protocol as Parameters>::models()
+        }
+        fn payouts() -> PayoutParameters {
+            <Protocol as Parameters>::payouts()
         }
     }
 

@@ -147,6 +147,7 @@ pub fn all() -> Vec<Required> {
         apis::datanets::required(),
         apis::models::required(),
         apis::payouts::required(),
+        apis::protocol::required(),
         apis::settlement::required(),
         apis::system::required(),
         apis::workers::required(),

@@ -29,6 +29,8 @@ pub struct VoucherContext<'a> {
     pub now: BlockNumber,
     /// Signer of the lane on chain; `None` when it was revoked or ran out.
     pub signer: Option<PublicKey>,
+    /// What the signer may still spend that no unsettled receipt has used up yet, planck.
+    pub signer_room: Balance,
     /// Deposit of the channel that no unsettled receipt has used up yet, planck.
     pub free_deposit: Balance,
     /// Fees that the worker's bond still covers, planck.
@@ -138,6 +140,14 @@ pub enum Refusal {
         /// In the voucher.
         max_fee: Balance,
     },
+    /// The signer's limit.
+    #[error("the lane's signer may spend {room} planck more, the voucher may charge {max_fee}; add a signer with a higher limit and lanes for it")]
+    SignerLimit {
+        /// Left.
+        room: Balance,
+        /// In the voucher.
+        max_fee: Balance,
+    },
     /// Bond.
     #[error("this worker's bond covers {room} planck more, the voucher may charge {max_fee}; try later or elsewhere")]
     Exposure {
@@ -167,6 +177,7 @@ impl Refusal {
             Refusal::NoOutput => "voucher_no_output",
             Refusal::MaxFee { .. } => "voucher_max_fee",
             Refusal::Deposit { .. } => "voucher_deposit",
+            Refusal::SignerLimit { .. } => "voucher_signer_limit",
             Refusal::Exposure { .. } => "voucher_exposure",
         }
     }
@@ -235,6 +246,12 @@ pub fn admit(signed: &SignedVoucher, context: &VoucherContext<'_>) -> Result<u32
     if max_fee > context.free_deposit {
         return Err(Refusal::Deposit {
             free: context.free_deposit,
+            max_fee,
+        });
+    }
+    if max_fee > context.signer_room {
+        return Err(Refusal::SignerLimit {
+            room: context.signer_room,
             max_fee,
         });
     }

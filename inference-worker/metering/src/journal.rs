@@ -2,10 +2,13 @@
 
 use crate::{
     admission::LaneHead,
-    batching::{self, BatchLimits, ChainLane, PreparedBatch},
+    batching::{self, PreparedBatch},
     record::DeliveredReceipt,
+    selection::{BatchLimits, ChainLane},
 };
-use openledger_primitives::{Balance, BatchSequence, ChannelId, Digest, LaneIndex, Sequence};
+use openledger_primitives::{
+    Balance, BatchSequence, BlockNumber, ChannelId, Digest, LaneIndex, Sequence,
+};
 use parity_scale_codec::{Decode, Encode};
 use redb::{
     Database, Durability, ReadableDatabase, ReadableTable, ReadableTableMetadata, TableDefinition,
@@ -24,6 +27,8 @@ type ReceiptKey = (u64, u16, u64);
 const RECEIPTS: TableDefinition<'_, ReceiptKey, &[u8]> = TableDefinition::new("receipts");
 /// Delivered receipts that are in no batch.
 const PENDING: TableDefinition<'_, ReceiptKey, ()> = TableDefinition::new("pending");
+/// Delivered receipts that no batch will ever claim: their channel closed, or their signer ran out.
+const LAPSED: TableDefinition<'_, ReceiptKey, ()> = TableDefinition::new("lapsed");
 /// The last receipt of each lane.
 const LANES: TableDefinition<'_, LaneKey, &[u8]> = TableDefinition::new("lanes");
 /// Voucher hash → receipt, so that a voucher presented twice is served once.
@@ -96,14 +101,31 @@ pub struct JournaledBatch {
 }
 
 /// Totals for status pages.
+///
+/// Lapsed receipts are those of lanes that can never be claimed again.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Totals {
     /// Receipts in no batch.
     pub pending: u64,
     /// Their fees, planck.
     pub pending_fees: Balance,
+    /// Receipts that can never be claimed.
+    pub lapsed: u64,
     /// Batches written and not settled.
     pub open_batches: u64,
+}
+
+/// A lane with receipts in no batch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PendingLane {
+    /// Channel.
+    pub channel: ChannelId,
+    /// Lane.
+    pub lane: LaneIndex,
+    /// How many.
+    pub receipts: u64,
+    /// Highest block at which one of their answers began.
+    pub latest_start: BlockNumber,
 }
 
 /// The journal. One process opens it at a time.
@@ -112,6 +134,8 @@ pub struct Journal {
     database: Database,
     /// Lanes with a request in flight in this process.
     busy: Busy,
+    /// Fees of receipts that are not known to be in a batch on chain, planck.
+    unsubmitted: Mutex<Balance>,
 }
 
 type Busy = Arc<Mutex<HashSet<LaneKey>>>;
@@ -124,15 +148,26 @@ impl Journal {
         {
             transaction.open_table(RECEIPTS)?;
             transaction.open_table(PENDING)?;
+            transaction.open_table(LAPSED)?;
             transaction.open_table(LANES)?;
             transaction.open_table(VOUCHERS)?;
             transaction.open_table(BATCHES)?;
         }
         transaction.commit()?;
-        Ok(Journal {
+        let journal = Journal {
             database,
             busy: Busy::default(),
-        })
+            unsubmitted: Mutex::default(),
+        };
+        let prepared = journal.prepared()?.map_or(0, |batch| batch.header.fee);
+        *lock(&journal.unsubmitted) = journal.totals()?.pending_fees.saturating_add(prepared);
+        Ok(journal)
+    }
+
+    /// Fees of delivered receipts that are not known to be in a batch on chain, planck: the bond must
+    /// still cover them.
+    pub fn unsubmitted_fees(&self) -> Balance {
+        *lock(&self.unsubmitted)
     }
 
     /// Takes a lane for one request; dropping the guard frees it.
@@ -221,41 +256,106 @@ impl Journal {
                 .insert(&voucher.hash(), key)?;
         }
         transaction.commit()?;
+        let mut unsubmitted = lock(&self.unsubmitted);
+        *unsubmitted = unsubmitted.saturating_add(delivered.receipt.receipt.fee);
         Ok(())
     }
 
-    /// Fees delivered on a channel that `settled` (next unsettled sequence of a lane) does not cover.
+    /// Sets a lane to where chain and consumer agree that it stands, when that is later than what is
+    /// known here: after the loss of the file, the lane goes on from what was settled.
+    pub fn adopt(
+        &self,
+        channel: ChannelId,
+        lane: LaneIndex,
+        head: &LaneHead,
+    ) -> Result<(), JournalError> {
+        let transaction = begin(&self.database)?;
+        {
+            let mut lanes = transaction.open_table(LANES)?;
+            let known: LaneHead = match lanes.get((channel, lane))? {
+                Some(bytes) => decode(bytes.value(), "lane")?,
+                None => LaneHead::default(),
+            };
+            if known.sequence >= head.sequence {
+                return Ok(());
+            }
+            lanes.insert((channel, lane), head.encode().as_slice())?;
+        }
+        transaction.commit()?;
+        Ok(())
+    }
+
+    /// Fees delivered on lanes of a channel from the given sequences on: the first of each that no
+    /// batch has claimed.
     pub fn unsettled_fees(
         &self,
         channel: ChannelId,
-        settled: impl Fn(LaneIndex) -> Sequence,
+        lanes: impl Iterator<Item = (LaneIndex, Sequence)>,
     ) -> Result<Balance, JournalError> {
         let receipts = self.database.begin_read()?.open_table(RECEIPTS)?;
         let mut fees: Balance = 0;
-        let range =
-            (channel, LaneIndex::MIN, Sequence::MIN)..=(channel, LaneIndex::MAX, Sequence::MAX);
-        for entry in receipts.range(range)? {
-            let (key, value) = entry?;
-            let (_, lane, sequence) = key.value();
-            if sequence >= settled(lane) {
-                let delivered: DeliveredReceipt = decode(value.value(), "receipt")?;
+        for (lane, from) in lanes {
+            for entry in receipts.range((channel, lane, from)..=(channel, lane, Sequence::MAX))? {
+                let delivered: DeliveredReceipt = decode(entry?.1.value(), "receipt")?;
                 fees = fees.saturating_add(delivered.receipt.receipt.fee);
             }
         }
         Ok(fees)
     }
 
-    /// Channels with receipts in no batch.
-    pub fn pending_channels(&self) -> Result<Vec<ChannelId>, JournalError> {
-        let pending = self.database.begin_read()?.open_table(PENDING)?;
-        let mut channels = Vec::new();
+    /// Lanes with receipts in no batch, and the highest block at which one of their answers began.
+    pub fn pending_lanes(&self) -> Result<Vec<PendingLane>, JournalError> {
+        let read = self.database.begin_read()?;
+        let pending = read.open_table(PENDING)?;
+        let receipts = read.open_table(RECEIPTS)?;
+        let mut lanes: Vec<PendingLane> = Vec::new();
         for entry in pending.iter()? {
-            let (channel, ..) = entry?.0.value();
-            if channels.last() != Some(&channel) {
-                channels.push(channel);
+            let key = entry?.0.value();
+            let delivered =
+                receipt(&receipts, key)?.ok_or(JournalError::Damaged("pending list"))?;
+            let started = delivered.receipt.receipt.start_block;
+            match lanes.last_mut() {
+                Some(last) if (last.channel, last.lane) == (key.0, key.1) => {
+                    last.receipts = last.receipts.saturating_add(1);
+                    last.latest_start = last.latest_start.max(started);
+                }
+                _ => lanes.push(PendingLane {
+                    channel: key.0,
+                    lane: key.1,
+                    receipts: 1,
+                    latest_start: started,
+                }),
             }
         }
-        Ok(channels)
+        Ok(lanes)
+    }
+
+    /// Gives up the pending receipts of a lane that can never be claimed again. Returns their fees,
+    /// planck. The receipts stay on record.
+    pub fn write_off(&self, channel: ChannelId, lane: LaneIndex) -> Result<Balance, JournalError> {
+        let transaction = begin(&self.database)?;
+        let mut fees: Balance = 0;
+        {
+            let mut pending = transaction.open_table(PENDING)?;
+            let mut lapsed = transaction.open_table(LAPSED)?;
+            let receipts = transaction.open_table(RECEIPTS)?;
+            let range = (channel, lane, Sequence::MIN)..=(channel, lane, Sequence::MAX);
+            let keys: Vec<ReceiptKey> = pending
+                .range(range)?
+                .map(|entry| entry.map(|(key, _)| key.value()))
+                .collect::<Result<_, _>>()?;
+            for key in keys {
+                let delivered =
+                    receipt(&receipts, key)?.ok_or(JournalError::Damaged("pending list"))?;
+                fees = fees.saturating_add(delivered.receipt.receipt.fee);
+                pending.remove(key)?;
+                lapsed.insert(key, ())?;
+            }
+        }
+        transaction.commit()?;
+        let mut unsubmitted = lock(&self.unsubmitted);
+        *unsubmitted = unsubmitted.saturating_sub(fees);
+        Ok(fees)
     }
 
     /// The batch that was prepared and is not known to be on chain, if any.
@@ -313,12 +413,16 @@ impl Journal {
 
     /// The chain has the batch.
     pub fn mark_submitted(&self, sequence: BatchSequence) -> Result<(), JournalError> {
-        self.set_state(sequence, BatchState::Submitted)
+        if let Some(batch) = self.set_state(sequence, BatchState::Submitted)? {
+            let mut unsubmitted = lock(&self.unsubmitted);
+            *unsubmitted = unsubmitted.saturating_sub(batch.header.fee);
+        }
+        Ok(())
     }
 
     /// The batch's fees were paid out.
     pub fn mark_settled(&self, sequence: BatchSequence) -> Result<(), JournalError> {
-        self.set_state(sequence, BatchState::Settled)
+        self.set_state(sequence, BatchState::Settled).map(drop)
     }
 
     /// The chain refused the prepared batch: its receipts are pending again.
@@ -367,6 +471,7 @@ impl Journal {
         let receipts = read.open_table(RECEIPTS)?;
         let mut totals = Totals {
             pending: pending.len()?,
+            lapsed: read.open_table(LAPSED)?.len()?,
             ..Totals::default()
         };
         for entry in pending.iter()? {
@@ -397,18 +502,27 @@ impl Journal {
         Ok(found)
     }
 
-    fn set_state(&self, sequence: BatchSequence, state: BatchState) -> Result<(), JournalError> {
+    /// Sets the state of a batch; gives the batch when that was a change.
+    fn set_state(
+        &self,
+        sequence: BatchSequence,
+        state: BatchState,
+    ) -> Result<Option<PreparedBatch>, JournalError> {
         let transaction = begin(&self.database)?;
-        {
+        let changed = {
             let mut batches = transaction.open_table(BATCHES)?;
             let Some(mut journaled) = batch(&batches, sequence)? else {
-                return Ok(());
+                return Ok(None);
             };
+            if journaled.state == state {
+                return Ok(None);
+            }
             journaled.state = state;
             batches.insert(sequence, journaled.encode().as_slice())?;
-        }
+            journaled.batch
+        };
         transaction.commit()?;
-        Ok(())
+        Ok(Some(changed))
     }
 }
 

@@ -5,7 +5,8 @@
 //! - [`admission`]: whether a voucher pays for a request (the worker's side);
 //! - [`receipts`]: making, signing and checking receipts (both sides run the same code);
 //! - [`journal`]: what the worker delivered, on disk before the client sees the end of its answer;
-//! - [`batching`]: turning delivered receipts into the next batch;
+//! - [`selection`]: which delivered receipts the chain would take now;
+//! - [`batching`]: turning them into the next batch;
 //! - [`consumer`]: the consumer's side of a lane: the next voucher stands on the last receipt it
 //!   accepted.
 //!
@@ -20,12 +21,14 @@ pub mod consumer;
 pub mod journal;
 pub mod receipts;
 pub mod record;
+pub mod selection;
 pub mod signature;
 
 pub use admission::{admit, LaneHead, Refusal, VoucherContext};
-pub use batching::{BatchLimits, ChainLane, PreparedBatch};
+pub use batching::PreparedBatch;
 pub use consumer::{ConsumerLane, ConsumerLanes};
 pub use journal::{Journal, JournalError};
 pub use receipts::{verify_receipt, Charge, Expected, ReceiptFault, SignedReceipt};
 pub use record::DeliveredReceipt;
+pub use selection::{BatchLimits, ChainLane};
 pub use signature::{verify, SignedVoucher};

@@ -21,6 +21,7 @@ fn context() -> VoucherContext<'static> {
         domain: DOMAIN,
         now: 100,
         signer: Some(keypair(1).public.to_bytes()),
+        signer_room: 1_000_000,
         free_deposit: 1_000_000,
         exposure_room: 1_000_000,
         head: HEAD,
@@ -73,6 +74,7 @@ fn forged_vouchers_are_refused() {
     let mut raised = good;
     raised.voucher.max_fee += 1;
     let rich = VoucherContext {
+        signer_room: Balance::MAX,
         free_deposit: Balance::MAX,
         exposure_room: Balance::MAX,
         ..context()
@@ -152,6 +154,17 @@ fn each_field_is_held_against_the_context() {
         Err(Refusal::Deposit {
             free: 1_000_000,
             max_fee: 1_000_001
+        })
+    );
+    let limited = VoucherContext {
+        signer_room: 999_999,
+        ..context()
+    };
+    assert_eq!(
+        admit(&signed(voucher(3, 2, &HEAD)), &limited),
+        Err(Refusal::SignerLimit {
+            room: 999_999,
+            max_fee: 1_000_000
         })
     );
     let bound = VoucherContext {

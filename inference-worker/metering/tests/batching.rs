@@ -4,8 +4,8 @@ mod common;
 
 use common::*;
 use openledger_metering::{
-    batching::{prepare, BatchLimits, ChainLane, PreparedBatch},
-    DeliveredReceipt, LaneHead,
+    batching::{prepare, PreparedBatch},
+    BatchLimits, ChainLane, DeliveredReceipt, LaneHead,
 };
 use openledger_primitives::{
     batch::{
@@ -22,14 +22,21 @@ const LIMITS: BatchLimits = BatchLimits {
     sequence: 3,
     parent: [6; 32],
     epoch: 11,
+    now: 90,
+    voucher_grace: 20,
     room: Balance::MAX,
+    max_claims: u32::MAX,
 };
 
-fn lane_start(free_deposit: Balance) -> ChainLane {
+fn lane_start(deposit: Balance) -> ChainLane {
     ChainLane {
         next_sequence: 1,
         cumulative: 0,
-        free_deposit,
+        deposit,
+        signer: [1; 32],
+        signer_room: Balance::MAX,
+        claim_until: u32::MAX,
+        cut_from: None,
     }
 }
 
@@ -203,7 +210,7 @@ proptest! {
             last.map_or(lane_start(deposit), |last| ChainLane {
                 next_sequence: last.voucher.voucher.sequence + 1,
                 cumulative: last.receipt.receipt.cum,
-                free_deposit: deposit,
+                ..lane_start(deposit)
             })
         };
         let limits = BatchLimits { room, ..LIMITS };
@@ -264,4 +271,123 @@ fn gaps_and_unknown_lanes_wait() {
     assert_eq!(batch.leaves, [(1, 0, 1), (1, 0, 2)]);
     assert!(prepare(&WORKER, &LIMITS, |_, _| None, receipts.iter()).is_none());
     assert!(prepare(&WORKER, &LIMITS, lanes, [].iter()).is_none());
+}
+
+/// Receipts of one lane whose vouchers expire as given.
+fn expiring(channel: u64, lane: u16, expiries: &[u32]) -> Vec<DeliveredReceipt> {
+    let mut head = LaneHead::default();
+    expiries
+        .iter()
+        .map(|expiry| {
+            let mut delivered = answer(channel, lane, &head, 7, (5, 5), &[]);
+            delivered.voucher.voucher.expiry = *expiry;
+            head = delivered.head();
+            delivered
+        })
+        .collect()
+}
+
+fn leaves(
+    limits: &BatchLimits,
+    receipts: &[DeliveredReceipt],
+    lane: impl Fn(u64, u16) -> ChainLane,
+) -> Vec<(u64, u16, u64)> {
+    prepare(
+        &WORKER,
+        limits,
+        |channel, index| Some(lane(channel, index)),
+        receipts.iter(),
+    )
+    .map_or(Vec::new(), |batch| batch.leaves)
+}
+
+/// A claim rests on its last voucher: a lapsed one before it is paid with it, one after it is not.
+#[test]
+fn a_claim_never_rests_on_a_lapsed_voucher() {
+    let any = |_, _| lane_start(Balance::MAX);
+    // Best block 90, grace 20, three blocks for inclusion: expiries from 73 on can be claimed.
+    let good = 73;
+    let lapsed = 72;
+    let one = |expiries: &[u32]| leaves(&LIMITS, &expiring(1, 0, expiries), any);
+    assert_eq!(one(&[good]), [(1, 0, 1)]);
+    assert!(one(&[lapsed]).is_empty());
+    assert_eq!(one(&[lapsed, good]), [(1, 0, 1), (1, 0, 2)]);
+    assert_eq!(one(&[good, lapsed]), [(1, 0, 1)]);
+    assert_eq!(one(&[lapsed, good, lapsed, lapsed]).len(), 2);
+    // Money ends between two claimable vouchers, at a lapsed one: the claim rests before it.
+    let receipts = expiring(1, 0, &[good, lapsed, good]);
+    let fee = receipts[0].receipt.receipt.fee;
+    let limits = BatchLimits {
+        room: fee * 2,
+        ..LIMITS
+    };
+    assert_eq!(leaves(&limits, &receipts, any), [(1, 0, 1)]);
+}
+
+/// One lane that cannot be claimed does not hold up the others.
+#[test]
+fn a_closed_channel_or_an_expired_signer_is_left_out() {
+    let receipts = [expiring(1, 0, &[100]), expiring(2, 0, &[100])].concat();
+    let lane = |until: u32| {
+        move |channel: u64, _: u16| ChainLane {
+            claim_until: if channel == 1 { until } else { u32::MAX },
+            ..lane_start(Balance::MAX)
+        }
+    };
+    assert_eq!(leaves(&LIMITS, &receipts, lane(92)), [(2, 0, 1)]);
+    assert_eq!(leaves(&LIMITS, &receipts, lane(93)).len(), 2);
+}
+
+/// Lanes of one channel share its deposit, and those of one signer its limit.
+#[test]
+fn a_signer_is_not_claimed_beyond_its_limit() {
+    let receipts = [
+        expiring(1, 0, &[100, 100]),
+        expiring(1, 1, &[100]),
+        expiring(1, 2, &[100]),
+    ]
+    .concat();
+    let fee = receipts[0].receipt.receipt.fee;
+    let lane = |_, index| ChainLane {
+        signer: if index == 2 { [2; 32] } else { [1; 32] },
+        signer_room: if index == 2 { fee } else { fee * 2 },
+        ..lane_start(fee * 10)
+    };
+    assert_eq!(
+        leaves(&LIMITS, &receipts, lane),
+        [(1, 0, 1), (1, 0, 2), (1, 2, 1)]
+    );
+    let poor = |channel, index| ChainLane {
+        deposit: fee * 2,
+        ..lane(channel, index)
+    };
+    assert_eq!(leaves(&LIMITS, &receipts, poor), [(1, 0, 1), (1, 0, 2)]);
+}
+
+/// When not everything fits, what would lapse first goes first.
+#[test]
+fn the_earliest_deadline_goes_first() {
+    let receipts = [
+        expiring(1, 0, &[200]),
+        expiring(2, 0, &[100]),
+        expiring(3, 0, &[300]),
+    ]
+    .concat();
+    let any = |_, _| lane_start(Balance::MAX);
+    let limits = BatchLimits {
+        max_claims: 1,
+        ..LIMITS
+    };
+    assert_eq!(leaves(&limits, &receipts, any), [(2, 0, 1)]);
+    let fee = receipts[0].receipt.receipt.fee;
+    let limits = BatchLimits {
+        room: fee * 2,
+        ..LIMITS
+    };
+    // A cut of the deposit of channel 3 is due before either voucher lapses.
+    let cut = |channel, _| ChainLane {
+        cut_from: (channel == 3).then_some(95),
+        ..lane_start(Balance::MAX)
+    };
+    assert_eq!(leaves(&limits, &receipts, cut), [(2, 0, 1), (3, 0, 1)]);
 }

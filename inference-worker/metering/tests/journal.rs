@@ -4,9 +4,8 @@ mod common;
 
 use common::*;
 use openledger_metering::{
-    batching::{BatchLimits, ChainLane, PreparedBatch},
-    journal::Totals,
-    DeliveredReceipt, Journal, JournalError, LaneHead,
+    batching::PreparedBatch, journal::Totals, BatchLimits, ChainLane, DeliveredReceipt, Journal,
+    JournalError, LaneHead,
 };
 use openledger_primitives::{Balance, Digest};
 use proptest::prelude::*;
@@ -32,7 +31,10 @@ impl Chain {
             sequence: self.batches.len() as u64 + 1,
             parent: self.batches.last().map_or([0; 32], |(hash, ..)| *hash),
             epoch: 1,
+            now: 1,
+            voucher_grace: 20,
             room: Balance::MAX,
+            max_claims: u32::MAX,
         }
     }
 
@@ -45,7 +47,11 @@ impl Chain {
         ChainLane {
             next_sequence: settled + 1,
             cumulative,
-            free_deposit: Balance::MAX,
+            deposit: Balance::MAX,
+            signer: [1; 32],
+            signer_room: Balance::MAX,
+            claim_until: u32::MAX,
+            cut_from: None,
         }
     }
 
@@ -219,6 +225,12 @@ impl World {
             }
             Step::Kill => self.kill(),
         }
+        let prepared = self.journal().prepared().unwrap();
+        assert_eq!(
+            self.journal().unsubmitted_fees(),
+            self.journal().totals().unwrap().pending_fees
+                + prepared.map_or(0, |batch| batch.header.fee)
+        );
     }
 
     fn settle_everything(mut self) {
@@ -337,10 +349,72 @@ fn unsettled_fees_are_those_the_chain_does_not_know() {
     for delivered in [&first, &second, &elsewhere] {
         world.journal().deliver(delivered).unwrap();
     }
-    let fees = |next| world.journal().unsettled_fees(1, |_| next).unwrap();
+    let fees = |next| {
+        let lanes = [(0, next), (1, 1)].into_iter();
+        world.journal().unsettled_fees(1, lanes).unwrap()
+    };
     assert_eq!(fees(1), second.receipt.receipt.cum);
     assert_eq!(fees(2), second.receipt.receipt.fee);
     assert_eq!(fees(3), 0);
+}
+
+#[test]
+fn what_is_written_off_is_kept_and_owed_no_more() {
+    let world = World::new();
+    let journal = world.journal();
+    let first = answer(1, 0, &LaneHead::default(), 7, (5, 5), &[]);
+    let second = answer(1, 0, &first.head(), 7, (9, 9), &[]);
+    let elsewhere = answer(1, 1, &LaneHead::default(), 7, (50, 5), &[]);
+    for delivered in [&first, &second, &elsewhere] {
+        journal.deliver(delivered).unwrap();
+    }
+    let lanes: Vec<_> = journal
+        .pending_lanes()
+        .unwrap()
+        .iter()
+        .map(|one| (one.channel, one.lane, one.receipts))
+        .collect();
+    assert_eq!(lanes, [(1, 0, 2), (1, 1, 1)]);
+    assert_eq!(journal.write_off(1, 0).unwrap(), second.receipt.receipt.cum);
+    assert_eq!(journal.write_off(1, 0).unwrap(), 0);
+    let totals = journal.totals().unwrap();
+    assert_eq!((totals.pending, totals.lapsed), (1, 2));
+    assert_eq!(journal.unsubmitted_fees(), elsewhere.receipt.receipt.fee);
+    assert_eq!(
+        journal.by_voucher(&second.voucher.voucher.hash()).unwrap(),
+        Some(second)
+    );
+    let chain = Chain::default();
+    let batch = journal
+        .prepare(&WORKER, &chain.limits(), |c, l| Some(chain.lane(c, l)))
+        .unwrap()
+        .unwrap();
+    assert_eq!(batch.leaves, [(1, 1, 1)]);
+}
+
+#[test]
+fn a_lost_lane_goes_on_from_what_was_settled() {
+    let world = World::new();
+    let journal = world.journal();
+    let settled = LaneHead {
+        sequence: 7,
+        cumulative: 900,
+        receipt: [3; 32],
+    };
+    let next = answer(1, 0, &settled, 7, (5, 5), &[]);
+    assert!(matches!(
+        journal.deliver(&next),
+        Err(JournalError::OutOfOrder {
+            given: 8,
+            last: 0,
+            ..
+        })
+    ));
+    journal.adopt(1, 0, &settled).unwrap();
+    journal.deliver(&next).unwrap();
+    // What is known to be later is not undone.
+    journal.adopt(1, 0, &settled).unwrap();
+    assert_eq!(journal.head(1, 0).unwrap(), next.head());
 }
 
 #[test]

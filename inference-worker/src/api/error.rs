@@ -45,6 +45,11 @@ impl ApiError {
         Self::new(StatusCode::PAYMENT_REQUIRED, "payment_error", code, message)
     }
 
+    /// Another request is in the way.
+    pub fn conflict(code: impl Into<String>, message: impl Into<String>) -> Self {
+        Self::new(StatusCode::CONFLICT, "payment_error", code, message)
+    }
+
     /// The worker cannot take the request now.
     pub fn busy(message: impl Into<String>, retry_after_seconds: u64) -> Self {
         let mut error = Self::new(

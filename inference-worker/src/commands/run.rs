@@ -10,7 +10,8 @@ use crate::{
         facts::Facts,
         liveness,
         promises::Promises,
-        settle, Inner, Service,
+        rules::Rules,
+        settlement, Inner, Service,
     },
 };
 use anyhow::{bail, Context, Result};
@@ -34,6 +35,7 @@ pub async fn run(args: RunArgs) -> Result<()> {
     let journal = Journal::open(&args.data.join("journal.redb"))?;
     let client = ChainClient::connect_within(&args.chain.url, Duration::from_secs(60)).await?;
     let key_index = key_index(&client, worker, &key).await?;
+    let rules = Rules::read(&client, args.settle_every).await?;
     let store = Store::open(&args.store)?;
     let base = client
         .query(&GetBase { base: args.base })
@@ -56,6 +58,7 @@ pub async fn run(args: RunArgs) -> Result<()> {
     let service = Service::new(Inner {
         worker,
         key_index,
+        rules,
         submitter: Submitter::start(client.clone(), key.clone(), SubmitterOptions::default()),
         key,
         facts: Facts::new(client.clone(), worker).await?,
@@ -82,11 +85,14 @@ pub async fn run(args: RunArgs) -> Result<()> {
         .await
         .with_context(|| format!("listen on {}", args.listen))?;
     tokio::spawn(liveness::run(service.clone(), follower));
-    tokio::spawn(settle::run(
-        service.clone(),
-        Duration::from_secs(args.settle_every.max(1)),
-    ));
-    tracing::info!(%worker, listen = %args.listen, metrics = %args.metrics, "serving");
+    tokio::spawn(settlement::run(service.clone()));
+    tracing::info!(
+        %worker,
+        listen = %args.listen,
+        metrics = %args.metrics,
+        settle_every = rules.settle_every.as_secs(),
+        "serving"
+    );
     axum::serve(listener, api::router(service))
         .with_graceful_shutdown(stop())
         .await?;

@@ -1,6 +1,8 @@
 //! One request, from voucher to journaled receipt.
 
-use super::{catalog::Served, continuations::Continuation, promises::Promise, sources, Service};
+use super::{
+    catalog::Served, continuations::Continuation, facts::Lane, promises::Promise, sources, Service,
+};
 use crate::api::{
     error::ApiError,
     openai::{CompletionRequest, Prompt},
@@ -12,7 +14,8 @@ use openledger_metering::{
 };
 use openledger_primitives::{
     receipt::{attribution_root, output_commit, BackendClass, Outcome, Receipt},
-    BlockNumber, Digest, FORMAT_VERSION,
+    voucher::Voucher,
+    BlockNumber, Digest, PublicKey, FORMAT_VERSION,
 };
 use serde_json::{json, Value};
 use std::{sync::Arc, time::Instant};
@@ -93,7 +96,7 @@ pub async fn begin(
     let lane = service
         .journal
         .take_lane(voucher.channel, voucher.lane)
-        .map_err(|error| ApiError::payment("voucher_lane_busy", sentence(&error)))?;
+        .map_err(|error| ApiError::conflict("voucher_lane_busy", sentence(&error)))?;
     // The same voucher again, after a lost connection: the receipt it has, not new work.
     if let Some(delivered) = journal(service.journal.by_voucher(&voucher.hash()))? {
         return Err(ApiError::payment(
@@ -205,31 +208,38 @@ async fn admitted(
         .exposure_room()
         .await
         .map_err(|error| unavailable(&error))?;
-    let head = journal(service.journal.head(voucher.channel, voucher.lane))?;
-    if lane.next_sequence > head.sequence.saturating_add(1) {
-        return Err(ApiError::payment(
-            "voucher_lane_lost",
-            "This worker's records of the lane are older than the chain's. Use another lane.",
-        ));
-    }
-    let settled = |index| channel.lane(index).map_or(0, |lane| lane.next_sequence);
-    let unsettled = journal(service.journal.unsettled_fees(voucher.channel, settled))?;
-    let all_unsettled = journal(service.journal.totals())?.pending_fees;
-    let (promised, all_promised) = service.promises.outstanding(voucher.channel);
+    let (head, lost) = lane_head(service, voucher, lane)?;
+    let unsettled_from = |signer: Option<PublicKey>| {
+        let lanes = channel
+            .lanes()
+            .iter()
+            .filter(|lane| signer.is_none_or(|signer| lane.signer == signer))
+            .map(|lane| (lane.index, lane.next_sequence));
+        journal(service.journal.unsettled_fees(voucher.channel, lanes))
+    };
+    let unsettled = unsettled_from(None)?;
+    let unsettled_of_signer = unsettled_from(Some(lane.signer))?;
+    let promised = service.promises.outstanding(voucher.channel, lane.signer);
     let now = service.facts.best_block();
+    // Work that could not be claimed any more when the next batch is due would be given away.
+    let claimable = now.saturating_add(service.rules.claim_margin) <= lane.valid_until;
     let limit = admit(
         &payment.voucher,
         &VoucherContext {
             domain: service.facts.domain(),
             now,
-            signer: lane.signer,
+            signer: Some(lane.signer).filter(|_| claimable),
+            signer_room: lane
+                .signer_room
+                .saturating_sub(unsettled_of_signer)
+                .saturating_sub(promised.signer),
             free_deposit: channel
                 .free_deposit
                 .saturating_sub(unsettled)
-                .saturating_sub(promised),
+                .saturating_sub(promised.channel),
             exposure_room: exposure_room
-                .saturating_sub(all_unsettled)
-                .saturating_sub(all_promised),
+                .saturating_sub(service.journal.unsubmitted_fees())
+                .saturating_sub(promised.all),
             head,
             revision: served.revision,
             terms: served.terms_index,
@@ -242,8 +252,38 @@ async fn admitted(
         },
     )
     .map_err(|refusal| ApiError::payment(refusal.code(), sentence(&refusal)))?;
-    let promise = service.promises.make(voucher.channel, voucher.max_fee);
+    if lost {
+        journal(service.journal.adopt(voucher.channel, voucher.lane, &head))?;
+    }
+    let promise = service
+        .promises
+        .make(voucher.channel, lane.signer, voucher.max_fee);
     Ok((limit, promise, now))
+}
+
+/// Where the lane stands: as the journal has it, or as chain and consumer agree where the chain is
+/// ahead of a journal that was lost, which is told beside it.
+fn lane_head(
+    service: &Service,
+    voucher: &Voucher,
+    lane: &Lane,
+) -> Result<(LaneHead, bool), ApiError> {
+    let known = journal(service.journal.head(voucher.channel, voucher.lane))?;
+    if lane.next_sequence <= known.sequence.saturating_add(1) {
+        return Ok((known, false));
+    }
+    if voucher.sequence != lane.next_sequence || voucher.prev_cum != lane.cumulative {
+        return Err(ApiError::payment(
+            "voucher_lane_lost",
+            "This worker lost its records of the lane, and the voucher stands on an answer that was not settled. Use another lane.",
+        ));
+    }
+    let head = LaneHead {
+        sequence: lane.next_sequence.saturating_sub(1),
+        cumulative: lane.cumulative,
+        receipt: voucher.prev_receipt,
+    };
+    Ok((head, true))
 }
 
 impl Work {

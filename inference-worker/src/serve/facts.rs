@@ -1,7 +1,7 @@
 //! What the chain says, read once a block and not once a request.
 
 use openledger_chain::{
-    apis::settlement::{ChannelInfo, GetChannel, WorkerExposure},
+    apis::settlement::{ChannelInfo, ChannelState, GetChannel, WorkerExposure},
     AccountId, ChainClient, ChainError,
 };
 use openledger_primitives::{
@@ -26,8 +26,14 @@ pub struct Channel {
     pub worker: AccountId,
     /// Whether new work may be paid from it.
     pub open: bool,
-    /// Deposit not yet in a batch's escrow, planck.
+    /// Deposit that new work can count on: neither claimed nor about to be cut, planck.
     pub free_deposit: Balance,
+    /// Deposit that claims can still take, planck.
+    pub deposit: Balance,
+    /// Last block at which claims are accepted.
+    pub claim_until: BlockNumber,
+    /// Block at which a cut of the deposit can be paid out.
+    pub cut_from: Option<BlockNumber>,
     /// How answers may be audited.
     pub evidence: EvidenceClass,
     lanes: Vec<Lane>,
@@ -42,8 +48,12 @@ pub struct Lane {
     pub next_sequence: Sequence,
     /// Cumulative charge settled, planck.
     pub cumulative: Balance,
-    /// Its signer, where valid.
-    pub signer: Option<PublicKey>,
+    /// Its signer.
+    pub signer: PublicKey,
+    /// Last block at which the signer's vouchers count; 0 when it is no signer of the channel.
+    pub valid_until: BlockNumber,
+    /// What the signer may still spend, planck.
+    pub signer_room: Balance,
 }
 
 impl Channel {
@@ -124,7 +134,7 @@ impl Facts {
             .client
             .query(&GetChannel { channel: id })
             .await?
-            .map(|info| of_info(&info, best));
+            .map(|info| of_info(&info));
         let mut cache = lock(&self.cache);
         cache.renew(best);
         cache.channels.insert(id, channel.clone());
@@ -164,25 +174,33 @@ impl Cache {
     }
 }
 
-fn of_info(info: &ChannelInfo, now: BlockNumber) -> Channel {
-    let valid = |key: &PublicKey| {
-        info.signers
-            .iter()
-            .any(|signer| signer.key == *key && signer.valid_until >= now)
+fn of_info(info: &ChannelInfo) -> Channel {
+    let claim_until = match info.state {
+        ChannelState::Open => BlockNumber::MAX,
+        ChannelState::Closing { claim_until } => claim_until,
     };
     Channel {
         worker: info.worker,
         open: info.is_open(),
         free_deposit: info.free_deposit,
+        deposit: info.deposit,
+        claim_until,
+        cut_from: info.cut.map(|cut| cut.effective),
         evidence: info.evidence,
         lanes: info
             .lanes
             .iter()
-            .map(|lane| Lane {
-                index: lane.lane,
-                next_sequence: lane.next_sequence,
-                cumulative: lane.cumulative,
-                signer: Some(lane.signer).filter(valid),
+            .map(|lane| {
+                let signer = info.signers.iter().find(|signer| signer.key == lane.signer);
+                Lane {
+                    index: lane.lane,
+                    next_sequence: lane.next_sequence,
+                    cumulative: lane.cumulative,
+                    signer: lane.signer,
+                    valid_until: signer.map_or(0, |signer| signer.valid_until),
+                    signer_room: signer
+                        .map_or(0, |signer| signer.limit.saturating_sub(signer.spent)),
+                }
             })
             .collect(),
     }
@@ -190,4 +208,30 @@ fn of_info(info: &ChannelInfo, now: BlockNumber) -> Channel {
 
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+
+    /// A channel with one lane that can be claimed until `claim_until`, signed until `valid_until`.
+    pub(crate) fn channel(claim_until: BlockNumber, valid_until: BlockNumber) -> Channel {
+        Channel {
+            worker: AccountId([1; 32]),
+            open: claim_until == BlockNumber::MAX,
+            free_deposit: 100,
+            deposit: 100,
+            claim_until,
+            cut_from: None,
+            evidence: EvidenceClass::Open,
+            lanes: vec![Lane {
+                index: 0,
+                next_sequence: 1,
+                cumulative: 0,
+                signer: [2; 32],
+                valid_until,
+                signer_room: 100,
+            }],
+        }
+    }
 }

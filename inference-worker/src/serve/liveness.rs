@@ -4,10 +4,6 @@ use super::{catalog::Follower, Service};
 use anyhow::Result;
 use futures::StreamExt;
 use openledger_chain::calls::workers::{Heartbeat, Serve};
-use openledger_primitives::BlockNumber;
-
-/// Blocks between heartbeats.
-const HEARTBEAT_EVERY: BlockNumber = 50;
 
 /// Follows new blocks until the process ends: freshens what is known, picks up revisions, announces
 /// them, and sends heartbeats.
@@ -33,7 +29,7 @@ pub async fn run(service: Service, mut follower: Follower) {
                 Err(error) => tracing::warn!("not announced: {error:#}"),
             }
         }
-        if number.saturating_sub(last_beat) >= HEARTBEAT_EVERY {
+        if number.saturating_sub(last_beat) >= service.rules.heartbeat_every {
             last_beat = number;
             let service = service.clone();
             tokio::spawn(async move {

@@ -2,7 +2,7 @@
 //!
 //! [`Service`] ties engine, tokenizer, journal and chain together. A request goes through
 //! [`answer`]: the voucher is admitted, the engine streams, the sources are found, and the receipt
-//! is on disk before the last event. Three loops run beside it: [`settle`] submits batches,
+//! is on disk before the last event. Three loops run beside it: [`settlement`] submits batches,
 //! [`liveness`] keeps the worker announced, [`catalog`] follows the revisions on chain.
 
 pub mod answer;
@@ -11,7 +11,8 @@ pub mod continuations;
 pub mod facts;
 pub mod liveness;
 pub mod promises;
-pub mod settle;
+pub mod rules;
+pub mod settlement;
 pub mod sources;
 
 use openledger_chain::{AccountId, ChainClient, Key, Submitter};
@@ -38,6 +39,8 @@ pub struct Inner {
     pub client: ChainClient,
     /// Sends this worker's transactions.
     pub submitter: Submitter,
+    /// The chain's rules, as this worker keeps them.
+    pub rules: rules::Rules,
     /// What the chain says, kept fresh.
     pub facts: facts::Facts,
     /// The models served.

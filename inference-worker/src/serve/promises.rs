@@ -4,42 +4,64 @@
 //! promised and not yet journaled has to be kept back here, or two requests at once would spend the
 //! same planck.
 
-use openledger_primitives::{Balance, ChannelId};
+use openledger_primitives::{Balance, ChannelId, PublicKey};
 use std::{
     collections::HashMap,
     sync::{Arc, Mutex, PoisonError},
 };
 
-/// Promised fees by channel.
+/// Who promised: a channel, by one of its signers.
+type Purse = (ChannelId, PublicKey);
+
+/// Promised fees by channel and signer.
 #[derive(Clone, Debug, Default)]
-pub struct Promises(Arc<Mutex<HashMap<ChannelId, Balance>>>);
+pub struct Promises(Arc<Mutex<HashMap<Purse, Balance>>>);
+
+/// What is promised, planck.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Outstanding {
+    /// On vouchers of one signer of the channel.
+    pub signer: Balance,
+    /// On the channel.
+    pub channel: Balance,
+    /// On all channels.
+    pub all: Balance,
+}
 
 /// One request's promise; dropping it gives the amount free.
 #[derive(Debug)]
 pub struct Promise {
     promises: Promises,
-    channel: ChannelId,
+    purse: Purse,
     amount: Balance,
 }
 
 impl Promises {
-    /// Promised on a channel and in all, planck.
-    pub fn outstanding(&self, channel: ChannelId) -> (Balance, Balance) {
+    /// What is promised by a signer, on its channel, and in all.
+    pub fn outstanding(&self, channel: ChannelId, signer: PublicKey) -> Outstanding {
         let promised = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let all = promised
-            .values()
-            .fold(0, |sum: Balance, amount| sum.saturating_add(*amount));
-        (promised.get(&channel).copied().unwrap_or(0), all)
+        let mut sum = Outstanding::default();
+        for (purse, amount) in promised.iter() {
+            sum.all = sum.all.saturating_add(*amount);
+            if purse.0 == channel {
+                sum.channel = sum.channel.saturating_add(*amount);
+            }
+            if *purse == (channel, signer) {
+                sum.signer = sum.signer.saturating_add(*amount);
+            }
+        }
+        sum
     }
 
     /// Keeps `amount` back until the promise is dropped.
-    pub fn make(&self, channel: ChannelId, amount: Balance) -> Promise {
+    pub fn make(&self, channel: ChannelId, signer: PublicKey, amount: Balance) -> Promise {
+        let purse = (channel, signer);
         let mut promised = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let entry = promised.entry(channel).or_default();
+        let entry = promised.entry(purse).or_default();
         *entry = entry.saturating_add(amount);
         Promise {
             promises: self.clone(),
-            channel,
+            purse,
             amount,
         }
     }
@@ -52,10 +74,10 @@ impl Drop for Promise {
             .0
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
-        if let Some(entry) = promised.get_mut(&self.channel) {
+        if let Some(entry) = promised.get_mut(&self.purse) {
             *entry = entry.saturating_sub(self.amount);
             if *entry == 0 {
-                promised.remove(&self.channel);
+                promised.remove(&self.purse);
             }
         }
     }
@@ -67,13 +89,25 @@ mod tests {
 
     #[test]
     fn a_promise_is_kept_back_until_it_is_dropped() {
+        const KEY: PublicKey = [1; 32];
+        const OTHER: PublicKey = [2; 32];
         let promises = Promises::default();
-        let first = promises.make(7, 10);
-        let second = promises.make(8, 5);
-        assert_eq!(promises.outstanding(7), (10, 15));
+        let outstanding = |channel, signer| {
+            let Outstanding {
+                signer,
+                channel,
+                all,
+            } = promises.outstanding(channel, signer);
+            (signer, channel, all)
+        };
+        let first = promises.make(7, KEY, 10);
+        let same_channel = promises.make(7, OTHER, 3);
+        let second = promises.make(8, KEY, 5);
+        assert_eq!(outstanding(7, KEY), (10, 13, 18));
+        drop(same_channel);
         drop(first);
-        assert_eq!(promises.outstanding(7), (0, 5));
+        assert_eq!(outstanding(7, KEY), (0, 0, 5));
         drop(second);
-        assert_eq!(promises.outstanding(8), (0, 0));
+        assert_eq!(outstanding(8, KEY), (0, 0, 0));
     }
 }

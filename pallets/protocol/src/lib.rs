@@ -17,6 +17,7 @@ mod genesis;
 mod invalid;
 #[cfg(test)]
 mod mock;
+pub mod runtime_api;
 mod set;
 #[cfg(test)]
 mod tests;

@@ -51,6 +51,8 @@ pub struct ChannelInfo<AccountId> {
     /// What of the deposit new work can count on, planck: what neither claims nor a pending cut
     /// takes.
     pub free_deposit: Balance,
+    /// What of the deposit claims can still take, planck: a pending cut is not out of it yet.
+    pub deposit: Balance,
     /// What claims took so far, planck.
     pub escrowed: Balance,
     /// Lanes, by index.
@@ -137,6 +139,7 @@ impl<T: Config> Pallet<T> {
         let Channel {
             consumer,
             worker,
+            deposit,
             escrowed,
             signers,
             evidence,
@@ -148,6 +151,7 @@ impl<T: Config> Pallet<T> {
             consumer,
             worker,
             free_deposit,
+            deposit,
             escrowed,
             lanes,
             signers: signers.into_inner(),

@@ -3,6 +3,7 @@
 pub mod datanets;
 pub mod models;
 pub mod payouts;
+pub mod protocol;
 pub mod settlement;
 pub mod system;
 pub mod workers;

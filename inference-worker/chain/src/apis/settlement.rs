@@ -98,6 +98,8 @@ pub struct ChannelInfo {
     /// What of the deposit new work can count on, planck: what neither claims nor a pending cut
     /// takes.
     pub free_deposit: Balance,
+    /// What of the deposit claims can still take, planck: a pending cut is not out of it yet.
+    pub deposit: Balance,
     /// What claims took so far, planck.
     pub escrowed: Balance,
     /// Its lanes, by index.

@@ -1,25 +1,29 @@
 //! The loop that turns journaled receipts into settled batches.
 
+mod caution;
+mod lanes;
+
 use super::Service;
 use anyhow::{Context, Result};
+use caution::Caution;
 use openledger_chain::{
     apis::settlement::{BatchState, GetBatch},
     calls::settlement::{SettlePage, SubmitBatch},
     events::settlement::BatchFinalized,
     SubmitError,
 };
-use openledger_metering::{BatchLimits, ChainLane, PreparedBatch};
-use openledger_primitives::{BatchSequence, ChannelId, LaneIndex};
-use std::{collections::HashMap, time::Duration};
+use openledger_metering::{BatchLimits, PreparedBatch};
+use openledger_primitives::BatchSequence;
 
-/// Submits a batch every `period`, and finalizes those whose window passed, until the process ends.
+/// Submits a batch every period, and finalizes those whose window passed, until the process ends.
 /// An error is logged and tried again: inference never waits for settlement.
-pub async fn run(service: Service, period: Duration) {
-    let mut interval = tokio::time::interval(period);
+pub async fn run(service: Service) {
+    let mut caution = Caution::default();
+    let mut interval = tokio::time::interval(service.rules.settle_every);
     interval.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         interval.tick().await;
-        if let Err(error) = settle(&service).await {
+        if let Err(error) = settle(&service, &mut caution).await {
             tracing::warn!("settlement is tried again later: {error:#}");
         }
         if let Err(error) = finalize(&service).await {
@@ -29,7 +33,7 @@ pub async fn run(service: Service, period: Duration) {
 }
 
 /// Submits what is pending, and what an earlier run prepared and may not have submitted.
-async fn settle(service: &Service) -> Result<()> {
+async fn settle(service: &Service, caution: &mut Caution) -> Result<()> {
     let (next, parent) = service.client.next_batch(service.worker).await?;
     if let Some(prepared) = service.journal.prepared()? {
         let sequence = prepared.header.sequence;
@@ -37,22 +41,24 @@ async fn settle(service: &Service) -> Result<()> {
             // The chain has it: the process ended between submission and the note of it.
             service.journal.mark_submitted(sequence)?;
         } else {
-            submit(service, prepared).await?;
+            submit(service, caution, prepared).await?;
         }
         return Ok(());
     }
     if service.journal.totals()?.pending == 0 {
         return Ok(());
     }
-    let exposure = service.facts.exposure_room().await?;
-    let epoch = service.client.epoch_index().await?;
+    let mut lanes = lanes::claimable(service).await?;
+    lanes.retain(|(channel, lane), _| caution.allows(*channel, *lane));
     let limits = BatchLimits {
         sequence: next,
         parent,
-        epoch,
-        room: exposure,
+        epoch: service.client.epoch_index().await?,
+        now: service.facts.best_block(),
+        voucher_grace: service.rules.voucher_grace,
+        room: service.facts.exposure_room().await?,
+        max_claims: caution.max_claims(),
     };
-    let lanes = lanes_on_chain(service).await?;
     let worker = service.worker.0;
     let writer = service.clone();
     let prepared = tokio::task::spawn_blocking(move || {
@@ -63,43 +69,23 @@ async fn settle(service: &Service) -> Result<()> {
     .await
     .context("the journal's thread")??;
     match prepared {
-        Some(batch) => submit(service, batch).await,
+        Some(batch) => submit(service, caution, batch).await,
         None => Ok(()),
     }
 }
 
-/// What the chain has settled of every lane with pending receipts.
-async fn lanes_on_chain(service: &Service) -> Result<HashMap<(ChannelId, LaneIndex), ChainLane>> {
-    let mut lanes = HashMap::new();
-    for channel in service.journal.pending_channels()? {
-        let Some(info) = service.facts.channel(channel).await? else {
-            continue;
-        };
-        for lane in info.lanes() {
-            lanes.insert(
-                (channel, lane.index),
-                ChainLane {
-                    next_sequence: lane.next_sequence,
-                    cumulative: lane.cumulative,
-                    free_deposit: info.free_deposit,
-                },
-            );
-        }
-    }
-    Ok(lanes)
-}
-
-async fn submit(service: &Service, batch: PreparedBatch) -> Result<()> {
+async fn submit(service: &Service, caution: &mut Caution, batch: PreparedBatch) -> Result<()> {
     let sequence = batch.header.sequence;
     let call = SubmitBatch {
         worker: service.worker,
         header: batch.header,
-        claims: batch.claims,
-        usage: batch.usage,
-        credits: batch.credits,
+        claims: batch.claims.clone(),
+        usage: batch.usage.clone(),
+        credits: batch.credits.clone(),
     };
     match service.submitter.submit(&call).await {
         Ok(outcome) => {
+            caution.accepted();
             service.journal.mark_submitted(sequence)?;
             metrics::counter!("openledger_batches_submitted_total").increment(1);
             tracing::info!(
@@ -114,6 +100,9 @@ async fn submit(service: &Service, batch: PreparedBatch) -> Result<()> {
         Err(error @ (SubmitError::Dispatch { .. } | SubmitError::Invalid { .. })) => {
             // Refused as it is: its receipts go into a new one that fits what the chain says now.
             service.journal.discard(sequence)?;
+            if let Some((channel, lane)) = caution.refused(&batch, &error) {
+                tracing::error!(channel, lane, %error, "the lane is set aside for an hour");
+            }
             Err(error).context("the chain refused the batch")
         }
         Err(error) => Err(error.into()),
