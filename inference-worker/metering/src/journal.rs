@@ -16,7 +16,10 @@ use redb::{
 use std::{
     collections::HashSet,
     path::Path,
-    sync::{Arc, Mutex},
+    sync::{
+        atomic::{AtomicBool, Ordering},
+        Arc, Mutex,
+    },
 };
 use thiserror::Error;
 
@@ -122,6 +125,8 @@ pub struct PendingLane {
     pub channel: ChannelId,
     /// Lane.
     pub lane: LaneIndex,
+    /// Sequence of the first.
+    pub first: Sequence,
     /// How many.
     pub receipts: u64,
     /// Highest block at which one of their answers began.
@@ -136,6 +141,8 @@ pub struct Journal {
     busy: Busy,
     /// Fees of receipts that are not known to be in a batch on chain, planck.
     unsubmitted: Mutex<Balance>,
+    /// A write has failed.
+    failed: AtomicBool,
 }
 
 type Busy = Arc<Mutex<HashSet<LaneKey>>>;
@@ -158,6 +165,7 @@ impl Journal {
             database,
             busy: Busy::default(),
             unsubmitted: Mutex::default(),
+            failed: AtomicBool::new(false),
         };
         let prepared = journal.prepared()?.map_or(0, |batch| batch.header.fee);
         *lock(&journal.unsubmitted) = journal.totals()?.pending_fees.saturating_add(prepared);
@@ -185,6 +193,17 @@ impl Journal {
         } else {
             Err(JournalError::LaneBusy(channel, lane))
         }
+    }
+
+    /// Whether a request holds the lane.
+    pub fn is_busy(&self, channel: ChannelId, lane: LaneIndex) -> bool {
+        lock(&self.busy).contains(&(channel, lane))
+    }
+
+    /// Whether receipts can be written. After a failed write (a full disk, a broken one) they cannot,
+    /// until the file is opened anew.
+    pub fn is_writable(&self) -> bool {
+        !self.failed.load(Ordering::Relaxed)
     }
 
     /// Where a lane stands; the start when nothing was delivered on it.
@@ -223,6 +242,14 @@ impl Journal {
     /// Writes a receipt and returns when it is on disk. Only then may the last event of the answer
     /// be sent. Writing the same receipt again changes nothing.
     pub fn deliver(&self, delivered: &DeliveredReceipt) -> Result<(), JournalError> {
+        let written = self.write(delivered);
+        if let Err(JournalError::Database(_)) = &written {
+            self.failed.store(true, Ordering::Relaxed);
+        }
+        written
+    }
+
+    fn write(&self, delivered: &DeliveredReceipt) -> Result<(), JournalError> {
         let voucher = &delivered.voucher.voucher;
         let key = (voucher.channel, voucher.lane, voucher.sequence);
         let transaction = begin(&self.database)?;
@@ -285,20 +312,21 @@ impl Journal {
         Ok(())
     }
 
-    /// Fees delivered on lanes of a channel from the given sequences on: the first of each that no
-    /// batch has claimed.
+    /// Fees delivered on lanes of a channel beyond what the chain has settled of each, planck. Takes
+    /// the settled cumulative charge by lane.
     pub fn unsettled_fees(
         &self,
         channel: ChannelId,
-        lanes: impl Iterator<Item = (LaneIndex, Sequence)>,
+        settled: impl Iterator<Item = (LaneIndex, Balance)>,
     ) -> Result<Balance, JournalError> {
-        let receipts = self.database.begin_read()?.open_table(RECEIPTS)?;
+        let heads = self.database.begin_read()?.open_table(LANES)?;
         let mut fees: Balance = 0;
-        for (lane, from) in lanes {
-            for entry in receipts.range((channel, lane, from)..=(channel, lane, Sequence::MAX))? {
-                let delivered: DeliveredReceipt = decode(entry?.1.value(), "receipt")?;
-                fees = fees.saturating_add(delivered.receipt.receipt.fee);
-            }
+        for (lane, settled) in settled {
+            let Some(bytes) = heads.get((channel, lane))? else {
+                continue;
+            };
+            let head: LaneHead = decode(bytes.value(), "lane")?;
+            fees = fees.saturating_add(head.cumulative.saturating_sub(settled));
         }
         Ok(fees)
     }
@@ -322,6 +350,7 @@ impl Journal {
                 _ => lanes.push(PendingLane {
                     channel: key.0,
                     lane: key.1,
+                    first: key.2,
                     receipts: 1,
                     latest_start: started,
                 }),
@@ -333,15 +362,38 @@ impl Journal {
     /// Gives up the pending receipts of a lane that can never be claimed again. Returns their fees,
     /// planck. The receipts stay on record.
     pub fn write_off(&self, channel: ChannelId, lane: LaneIndex) -> Result<Balance, JournalError> {
+        self.take_pending(channel, lane, Sequence::MAX, true)
+    }
+
+    /// Drops the pending receipts of a lane below a sequence, because a batch on chain has claimed them.
+    pub fn drop_claimed(
+        &self,
+        channel: ChannelId,
+        lane: LaneIndex,
+        below: Sequence,
+    ) -> Result<(), JournalError> {
+        match below.checked_sub(1) {
+            Some(last) => self.take_pending(channel, lane, last, false).map(drop),
+            None => Ok(()),
+        }
+    }
+
+    /// Takes the receipts of a lane up to sequence `last` out of the pending ones; gives their fees.
+    fn take_pending(
+        &self,
+        channel: ChannelId,
+        lane: LaneIndex,
+        last: Sequence,
+        lapsed: bool,
+    ) -> Result<Balance, JournalError> {
         let transaction = begin(&self.database)?;
         let mut fees: Balance = 0;
         {
             let mut pending = transaction.open_table(PENDING)?;
-            let mut lapsed = transaction.open_table(LAPSED)?;
+            let mut lost = transaction.open_table(LAPSED)?;
             let receipts = transaction.open_table(RECEIPTS)?;
-            let range = (channel, lane, Sequence::MIN)..=(channel, lane, Sequence::MAX);
             let keys: Vec<ReceiptKey> = pending
-                .range(range)?
+                .range((channel, lane, Sequence::MIN)..=(channel, lane, last))?
                 .map(|entry| entry.map(|(key, _)| key.value()))
                 .collect::<Result<_, _>>()?;
             for key in keys {
@@ -349,7 +401,9 @@ impl Journal {
                     receipt(&receipts, key)?.ok_or(JournalError::Damaged("pending list"))?;
                 fees = fees.saturating_add(delivered.receipt.receipt.fee);
                 pending.remove(key)?;
-                lapsed.insert(key, ())?;
+                if lapsed {
+                    lost.insert(key, ())?;
+                }
             }
         }
         transaction.commit()?;

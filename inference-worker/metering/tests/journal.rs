@@ -349,13 +349,13 @@ fn unsettled_fees_are_those_the_chain_does_not_know() {
     for delivered in [&first, &second, &elsewhere] {
         world.journal().deliver(delivered).unwrap();
     }
-    let fees = |next| {
-        let lanes = [(0, next), (1, 1)].into_iter();
+    let fees = |settled| {
+        let lanes = [(0, settled), (1, 0)].into_iter();
         world.journal().unsettled_fees(1, lanes).unwrap()
     };
-    assert_eq!(fees(1), second.receipt.receipt.cum);
-    assert_eq!(fees(2), second.receipt.receipt.fee);
-    assert_eq!(fees(3), 0);
+    assert_eq!(fees(0), second.receipt.receipt.cum);
+    assert_eq!(fees(first.receipt.receipt.cum), second.receipt.receipt.fee);
+    assert_eq!(fees(second.receipt.receipt.cum), 0);
 }
 
 #[test]
@@ -390,6 +390,22 @@ fn what_is_written_off_is_kept_and_owed_no_more() {
         .unwrap()
         .unwrap();
     assert_eq!(batch.leaves, [(1, 1, 1)]);
+}
+
+#[test]
+fn what_another_batch_claimed_is_pending_no_more() {
+    let world = World::new();
+    let journal = world.journal();
+    let first = answer(1, 0, &LaneHead::default(), 7, (5, 5), &[]);
+    let second = answer(1, 0, &first.head(), 7, (9, 9), &[]);
+    for delivered in [&first, &second] {
+        journal.deliver(delivered).unwrap();
+    }
+    journal.drop_claimed(1, 0, 2).unwrap();
+    journal.drop_claimed(1, 0, 0).unwrap();
+    let totals = journal.totals().unwrap();
+    assert_eq!((totals.pending, totals.lapsed), (1, 0));
+    assert_eq!(journal.unsubmitted_fees(), second.receipt.receipt.fee);
 }
 
 #[test]

@@ -5,7 +5,8 @@ use super::{
     openai::{usage, CompletionRequest, Endpoint},
 };
 use crate::serve::{
-    answer::{self, End, Payment, Piece},
+    admission::Payment,
+    answer::{self, End, Piece},
     Service,
 };
 use axum::{
@@ -13,7 +14,7 @@ use axum::{
     extract::State,
     http::HeaderMap,
     response::{
-        sse::{Event, Sse},
+        sse::{Event, KeepAlive, Sse},
         IntoResponse, Response,
     },
     Json,
@@ -209,7 +210,9 @@ fn stream(head: Head, mut pieces: mpsc::Receiver<Piece>) -> Response {
             }
         }
     };
-    Sse::new(events).into_response()
+    Sse::new(events)
+        .keep_alive(KeepAlive::default())
+        .into_response()
 }
 
 async fn whole(head: Head, mut pieces: mpsc::Receiver<Piece>) -> Result<Response, ApiError> {

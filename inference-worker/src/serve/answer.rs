@@ -1,36 +1,33 @@
 //! One request, from voucher to journaled receipt.
 
 use super::{
-    catalog::Served, continuations::Continuation, facts::Lane, promises::Promise, sources, Service,
+    admission::{self, Admitted, Payment},
+    catalog::Served,
+    continuations::Continuation,
+    journal,
+    promises::Promise,
+    sentence, sources, Service,
 };
-use crate::api::{
-    error::ApiError,
-    openai::{CompletionRequest, Prompt},
-};
+use crate::api::{error::ApiError, openai::CompletionRequest};
 use openledger_engine::{Event, FinishReason, Request, Sampling, SubmitError, TokenStream};
-use openledger_metering::{
-    admit, journal::LaneGuard, Charge, DeliveredReceipt, JournalError, LaneHead, SignedReceipt,
-    SignedVoucher, VoucherContext,
-};
+use openledger_metering::{journal::LaneGuard, Charge, DeliveredReceipt, LaneHead, SignedReceipt};
 use openledger_primitives::{
     receipt::{attribution_root, output_commit, BackendClass, Outcome, Receipt},
-    voucher::Voucher,
-    BlockNumber, Digest, PublicKey, FORMAT_VERSION,
+    BlockNumber, Digest, FORMAT_VERSION,
 };
 use serde_json::{json, Value};
-use std::{sync::Arc, time::Instant};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 use tokio::sync::mpsc;
 
-/// What pays for a request.
-#[derive(Clone, Debug)]
-pub struct Payment {
-    /// The voucher.
-    pub voucher: SignedVoucher,
-    /// Salt of its request commitment.
-    pub salt: [u8; 32],
-    /// On a continued answer: hash of the receipt it goes on from.
-    pub continues: Option<Digest>,
-}
+/// How long a request waits for its first token, and a piece of an answer for its reader. Shorter than
+/// the time after which a gateway gives up.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Output tokens from which on an answer that used up its voucher can go on.
+const CONTINUED_FROM: u32 = 64;
 
 /// What an answer consists of, in order: deltas, then one end.
 #[derive(Clone, Debug)]
@@ -87,56 +84,15 @@ pub async fn begin(
     body: &[u8],
     payment: Payment,
 ) -> Result<mpsc::Receiver<Piece>, ApiError> {
-    let served = service
-        .catalog
-        .find(&request.model)
-        .ok_or_else(|| ApiError::unknown_model(&request.model))?;
-    let prompt = tokens_of(service, &request.prompt)?;
-    let voucher = payment.voucher.voucher;
-    let lane = service
-        .journal
-        .take_lane(voucher.channel, voucher.lane)
-        .map_err(|error| ApiError::conflict("voucher_lane_busy", sentence(&error)))?;
-    // The same voucher again, after a lost connection: the receipt it has, not new work.
-    if let Some(delivered) = journal(service.journal.by_voucher(&voucher.hash()))? {
-        return Err(ApiError::payment(
-            "voucher_already_served",
-            "This voucher was served. Its receipt is enclosed; sign the next voucher on top of it.",
-        )
-        .with_receipt(openledger_object(&delivered, Value::Null, &[])));
-    }
-    let (prompt, tokens_in) = match &payment.continues {
-        None => {
-            let count = u32::try_from(prompt.len()).unwrap_or(u32::MAX);
-            (prompt, count)
-        }
-        // The prompt was charged with the first voucher.
-        Some(receipt) => {
-            let stopped = service
-                .continuations
-                .find(receipt)
-                .filter(|stopped| stopped.revision == served.revision)
-                .ok_or_else(|| {
-                    ApiError::invalid(
-                        "continuation_unknown",
-                        "This worker does not remember that answer. Ask again from the start.",
-                    )
-                })?;
-            (stopped.tokens, 0)
-        }
-    };
-    let context = service.engine.context();
-    if prompt.len() >= context {
-        return Err(ApiError::invalid(
-            "context_length_exceeded",
-            format!(
-                "The prompt has {} tokens; this model's context is {context}, answer included. Shorten the prompt.",
-                prompt.len()
-            ),
-        ));
-    }
-    let (limit, promise, start_block) =
-        admitted(service, &served, body, &payment, tokens_in).await?;
+    let Admitted {
+        served,
+        prompt,
+        tokens_in,
+        limit,
+        start_block,
+        promise,
+        lane,
+    } = admission::admit(service, request, body, &payment).await?;
     let limit = request.max_tokens.map_or(limit, |asked| asked.min(limit));
     let mut engine_request = Request::new(prompt.clone(), limit as usize);
     engine_request.adapter = served.adapter;
@@ -147,11 +103,14 @@ pub async fn begin(
     };
     engine_request.seed = match request.seed {
         Some(seed) => client_seed(seed),
-        None => voucher.seed(),
+        None => payment.voucher.voucher.seed(),
     };
     engine_request.stop_tokens = service.engine.config().eos_token_ids.clone();
     let started = Instant::now();
     let stream = service.engine.submit(engine_request).map_err(refused)?;
+    if let Some(receipt) = &payment.continues {
+        service.continuations.forget(receipt);
+    }
     let work = Work {
         service: service.clone(),
         served,
@@ -169,133 +128,22 @@ pub async fn begin(
     Ok(receiver)
 }
 
-/// Holds the voucher against lane, deposit, bond and terms; gives the most output tokens it pays for.
-async fn admitted(
-    service: &Service,
-    served: &Served,
-    body: &[u8],
-    payment: &Payment,
-    tokens_in: u32,
-) -> Result<(u32, Promise, BlockNumber), ApiError> {
-    let voucher = &payment.voucher.voucher;
-    let unavailable = |error: &dyn std::fmt::Display| {
-        tracing::error!(%error, "the chain could not be read");
-        ApiError::busy("The chain cannot be read right now. Try again.", 5)
-    };
-    let channel = service
-        .facts
-        .channel(voucher.channel)
-        .await
-        .map_err(|error| unavailable(&error))?
-        .filter(|channel| channel.worker == service.worker && channel.open)
-        .ok_or_else(|| {
-            ApiError::payment(
-                "voucher_channel",
-                format!(
-                    "Channel {} is not open with this worker ({}).",
-                    voucher.channel, service.worker
-                ),
-            )
-        })?;
-    let lane = channel.lane(voucher.lane).ok_or_else(|| {
-        ApiError::payment(
-            "voucher_lane",
-            format!("Channel {} has no lane {}.", voucher.channel, voucher.lane),
-        )
-    })?;
-    let exposure_room = service
-        .facts
-        .exposure_room()
-        .await
-        .map_err(|error| unavailable(&error))?;
-    let (head, lost) = lane_head(service, voucher, lane)?;
-    let unsettled_from = |signer: Option<PublicKey>| {
-        let lanes = channel
-            .lanes()
-            .iter()
-            .filter(|lane| signer.is_none_or(|signer| lane.signer == signer))
-            .map(|lane| (lane.index, lane.next_sequence));
-        journal(service.journal.unsettled_fees(voucher.channel, lanes))
-    };
-    let unsettled = unsettled_from(None)?;
-    let unsettled_of_signer = unsettled_from(Some(lane.signer))?;
-    let promised = service.promises.outstanding(voucher.channel, lane.signer);
-    let now = service.facts.best_block();
-    // Work that could not be claimed any more when the next batch is due would be given away.
-    let claimable = now.saturating_add(service.rules.claim_margin) <= lane.valid_until;
-    let limit = admit(
-        &payment.voucher,
-        &VoucherContext {
-            domain: service.facts.domain(),
-            now,
-            signer: Some(lane.signer).filter(|_| claimable),
-            signer_room: lane
-                .signer_room
-                .saturating_sub(unsettled_of_signer)
-                .saturating_sub(promised.signer),
-            free_deposit: channel
-                .free_deposit
-                .saturating_sub(unsettled)
-                .saturating_sub(promised.channel),
-            exposure_room: exposure_room
-                .saturating_sub(service.journal.unsubmitted_fees())
-                .saturating_sub(promised.all),
-            head,
-            revision: served.revision,
-            terms: served.terms_index,
-            price_in: served.price_in,
-            price_out: served.price_out,
-            tokens_in,
-            evidence: channel.evidence,
-            salt: &payment.salt,
-            body,
-        },
-    )
-    .map_err(|refusal| ApiError::payment(refusal.code(), sentence(&refusal)))?;
-    if lost {
-        journal(service.journal.adopt(voucher.channel, voucher.lane, &head))?;
-    }
-    let promise = service
-        .promises
-        .make(voucher.channel, lane.signer, voucher.max_fee);
-    Ok((limit, promise, now))
-}
-
-/// Where the lane stands: as the journal has it, or as chain and consumer agree where the chain is
-/// ahead of a journal that was lost, which is told beside it.
-fn lane_head(
-    service: &Service,
-    voucher: &Voucher,
-    lane: &Lane,
-) -> Result<(LaneHead, bool), ApiError> {
-    let known = journal(service.journal.head(voucher.channel, voucher.lane))?;
-    if lane.next_sequence <= known.sequence.saturating_add(1) {
-        return Ok((known, false));
-    }
-    if voucher.sequence != lane.next_sequence || voucher.prev_cum != lane.cumulative {
-        return Err(ApiError::payment(
-            "voucher_lane_lost",
-            "This worker lost its records of the lane, and the voucher stands on an answer that was not settled. Use another lane.",
-        ));
-    }
-    let head = LaneHead {
-        sequence: lane.next_sequence.saturating_sub(1),
-        cumulative: lane.cumulative,
-        receipt: voucher.prev_receipt,
-    };
-    Ok((head, true))
-}
-
 impl Work {
     async fn run(mut self, pieces: mpsc::Sender<Piece>) {
         let mut decoder = self.service.text.stream();
         let mut text = String::new();
         let mut generated = 0u32;
         let mut first_token_ms = None;
+        let latest_start = tokio::time::Instant::from_std(self.started) + PATIENCE;
         let (outcome, fingerprint) = loop {
             let event = tokio::select! {
                 event = self.stream.next() => event,
                 () = pieces.closed() => break (Outcome::Cancelled, [0; 32]),
+                // It waited for its turn longer than a client should have to: it costs nothing.
+                () = tokio::time::sleep_until(latest_start), if generated == 0 => {
+                    tracing::warn!("a request found no place in time; serve fewer or add capacity");
+                    break (Outcome::Failed, [0; 32]);
+                }
             };
             match event {
                 Some(Event::Token(token)) => {
@@ -306,7 +154,9 @@ impl Work {
                         Ok(delta) if delta.is_empty() => {}
                         Ok(delta) => {
                             text.push_str(&delta);
-                            if pieces.send(Piece::Delta(delta)).await.is_err() {
+                            // A client that stops reading must not hold lane and bond for ever.
+                            let piece = Piece::Delta(delta);
+                            if pieces.send_timeout(piece, PATIENCE).await.is_err() {
                                 break (Outcome::Cancelled, [0; 32]);
                             }
                         }
@@ -333,7 +183,7 @@ impl Work {
         if let Ok(tail) = decoder.finish() {
             if !tail.is_empty() && outcome != Outcome::Failed {
                 text.push_str(&tail);
-                let _ = pieces.send(Piece::Delta(tail)).await;
+                let _ = pieces.send_timeout(Piece::Delta(tail), PATIENCE).await;
             }
         }
         let first_token_ms = first_token_ms.unwrap_or_else(|| millis(self.started));
@@ -342,7 +192,9 @@ impl Work {
             .await
         {
             Ok(end) => {
-                let _ = pieces.send(Piece::End(Box::new(end))).await;
+                let _ = pieces
+                    .send_timeout(Piece::End(Box::new(end)), PATIENCE)
+                    .await;
             }
             // Without a journaled receipt there must be no end: the client sees a broken stream and
             // presents the same voucher again.
@@ -420,8 +272,11 @@ impl Work {
             .map_err(|error| error.to_string())?
             .map_err(|error| error.to_string())?;
         metrics::counter!("openledger_receipts_total").increment(1);
-        if outcome == Outcome::Length {
+        // Going on costs no second prompt, though it is read again: not for an answer of a few tokens.
+        if outcome == Outcome::Length && charge.tokens_out >= CONTINUED_FROM {
             let stopped = Continuation {
+                channel: voucher.channel,
+                lane: voucher.lane,
                 revision: served.revision,
                 tokens: self.tokens.clone(),
             };
@@ -447,16 +302,8 @@ pub fn lane_state(service: &Service, channel: u64, lane: u16) -> Result<Value, A
         "cumulative": head.cumulative.to_string(),
         "voucher": last.as_ref().map(|d| hex_of(&d.voucher)),
         "receipt": last.as_ref().map(|d| hex_of(&d.receipt)),
-        "output_salt": last.as_ref().map(|d| hex::encode(d.output_salt)),
+        "in_flight": service.journal.is_busy(channel, lane),
     }))
-}
-
-fn tokens_of(service: &Service, prompt: &Prompt) -> Result<Vec<u32>, ApiError> {
-    match prompt {
-        Prompt::Messages(messages) => service.text.count_prompt(messages),
-        Prompt::Text(text) => service.text.count_text(text),
-    }
-    .map_err(|error| ApiError::invalid("invalid_prompt", error.to_string()))
 }
 
 fn refused(error: SubmitError) -> ApiError {
@@ -467,14 +314,7 @@ fn refused(error: SubmitError) -> ApiError {
     }
 }
 
-fn journal<T>(result: Result<T, JournalError>) -> Result<T, ApiError> {
-    result.map_err(|error| {
-        tracing::error!(%error, "journal");
-        ApiError::internal("The worker's journal cannot be used; it delivers nothing until it can.")
-    })
-}
-
-fn openledger_object(
+pub(super) fn openledger_object(
     delivered: &DeliveredReceipt,
     sources: Value,
     attributions: &[openledger_primitives::receipt::Attribution],
@@ -500,14 +340,4 @@ fn client_seed(seed: i64) -> [u8; 32] {
 
 fn millis(since: Instant) -> u32 {
     u32::try_from(since.elapsed().as_millis()).unwrap_or(u32::MAX)
-}
-
-/// An error's message as a sentence.
-fn sentence(error: &dyn std::fmt::Display) -> String {
-    let message = error.to_string();
-    let mut letters = message.chars();
-    match letters.next() {
-        Some(first) => format!("{}{}.", first.to_uppercase(), letters.as_str()),
-        None => message,
-    }
 }

@@ -1,10 +1,11 @@
 //! Serving: what stands between a paid request and its settled receipt.
 //!
 //! [`Service`] ties engine, tokenizer, journal and chain together. A request goes through
-//! [`answer`]: the voucher is admitted, the engine streams, the sources are found, and the receipt
+//! [`admission`] and [`answer`]: the voucher is admitted, the engine streams, the sources are found, and the receipt
 //! is on disk before the last event. Three loops run beside it: [`settlement`] submits batches,
 //! [`liveness`] keeps the worker announced, [`catalog`] follows the revisions on chain.
 
+pub mod admission;
 pub mod answer;
 pub mod catalog;
 pub mod continuations;
@@ -15,9 +16,10 @@ pub mod rules;
 pub mod settlement;
 pub mod sources;
 
+use crate::api::error::ApiError;
 use openledger_chain::{AccountId, ChainClient, Key, Submitter};
 use openledger_engine::EngineHandle;
-use openledger_metering::Journal;
+use openledger_metering::{Journal, JournalError};
 use openledger_text::TextModel;
 use std::sync::Arc;
 
@@ -71,5 +73,23 @@ impl std::ops::Deref for Service {
 
     fn deref(&self) -> &Inner {
         &self.inner
+    }
+}
+
+/// A journal's result for a client: what went wrong is for the log.
+fn journal<T>(result: Result<T, JournalError>) -> Result<T, ApiError> {
+    result.map_err(|error| {
+        tracing::error!(%error, "journal");
+        ApiError::internal("The worker's journal cannot be used; it delivers nothing until it can.")
+    })
+}
+
+/// An error's message as a sentence.
+fn sentence(error: &dyn std::fmt::Display) -> String {
+    let message = error.to_string();
+    let mut letters = message.chars();
+    match letters.next() {
+        Some(first) => format!("{}{}.", first.to_uppercase(), letters.as_str()),
+        None => message,
     }
 }

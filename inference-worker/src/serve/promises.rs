@@ -15,7 +15,10 @@ type Purse = (ChannelId, PublicKey);
 
 /// Promised fees by channel and signer.
 #[derive(Clone, Debug, Default)]
-pub struct Promises(Arc<Mutex<HashMap<Purse, Balance>>>);
+pub struct Promises {
+    promised: Arc<Mutex<HashMap<Purse, Balance>>>,
+    turn: Arc<tokio::sync::Mutex<()>>,
+}
 
 /// What is promised, planck.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -37,9 +40,14 @@ pub struct Promise {
 }
 
 impl Promises {
+    /// Holds off everybody else who reads what is outstanding in order to promise.
+    pub async fn turn(&self) -> tokio::sync::MutexGuard<'_, ()> {
+        self.turn.lock().await
+    }
+
     /// What is promised by a signer, on its channel, and in all.
     pub fn outstanding(&self, channel: ChannelId, signer: PublicKey) -> Outstanding {
-        let promised = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let promised = self.promised.lock().unwrap_or_else(PoisonError::into_inner);
         let mut sum = Outstanding::default();
         for (purse, amount) in promised.iter() {
             sum.all = sum.all.saturating_add(*amount);
@@ -56,7 +64,7 @@ impl Promises {
     /// Keeps `amount` back until the promise is dropped.
     pub fn make(&self, channel: ChannelId, signer: PublicKey, amount: Balance) -> Promise {
         let purse = (channel, signer);
-        let mut promised = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut promised = self.promised.lock().unwrap_or_else(PoisonError::into_inner);
         let entry = promised.entry(purse).or_default();
         *entry = entry.saturating_add(amount);
         Promise {
@@ -71,7 +79,7 @@ impl Drop for Promise {
     fn drop(&mut self) {
         let mut promised = self
             .promises
-            .0
+            .promised
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
         if let Some(entry) = promised.get_mut(&self.purse) {

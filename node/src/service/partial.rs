@@ -16,7 +16,7 @@ type HostFunctions = sp_io::SubstrateHostFunctions;
 #[cfg(feature = "runtime-benchmarks")]
 type HostFunctions = (
     sp_io::SubstrateHostFunctions,
-    frame_benchmarking_cli::HostFunctions,
+    frame_benchmarking::benchmarking::HostFunctions,
 );
 
 /// The chain as the node sees it.

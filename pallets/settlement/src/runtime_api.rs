@@ -87,6 +87,8 @@ pub struct ExposureInfo {
 /// A batch whose liability has not ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode, TypeInfo)]
 pub struct BatchInfo {
+    /// Its hash: what the batch after it names as its parent.
+    pub hash: Digest,
     /// Sum of its fees, planck.
     pub fee: Balance,
     /// Receipts.
@@ -165,6 +167,7 @@ impl<T: Config> Pallet<T> {
     pub fn batch_info(worker: &T::AccountId, sequence: BatchSequence) -> Option<BatchInfo> {
         let batch = Batches::<T>::get(worker, sequence)?;
         Some(BatchInfo {
+            hash: batch.hash,
             fee: batch.fee,
             count: batch.count,
             window_end: batch.window_end,

@@ -6,9 +6,7 @@ pub use helper::Helper;
 
 use crate::*;
 use alloc::{string::String, vec::Vec};
-use frame_benchmarking::{
-    define_benchmarks, BenchmarkBatch, BenchmarkConfig, BenchmarkList, Benchmarking,
-};
+use frame_benchmarking::{define_benchmarks, BenchmarkBatch, BenchmarkConfig, BenchmarkList};
 use frame_support::traits::{
     StorageInfo, StorageInfoTrait, TrackedStorageKey, WhitelistedStorageKeys,
 };

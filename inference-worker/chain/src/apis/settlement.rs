@@ -164,6 +164,8 @@ pub enum BatchState {
 /// A batch whose liability has not ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Decode, TypeInfo)]
 pub struct BatchInfo {
+    /// Its hash: what the batch after it names as its parent.
+    pub hash: Digest,
     /// Sum of its fees, planck.
     pub fee: Balance,
     /// Receipts.

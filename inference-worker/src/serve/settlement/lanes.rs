@@ -2,6 +2,7 @@
 
 use super::super::{facts::Channel, Service};
 use anyhow::Result;
+use openledger_chain::apis::settlement::GetChannel;
 use openledger_metering::{journal::PendingLane, ChainLane};
 use openledger_primitives::{BlockNumber, ChannelId, LaneIndex};
 use std::collections::HashMap;
@@ -21,6 +22,9 @@ pub async fn claimable(service: &Service) -> Result<HashMap<(ChannelId, LaneInde
         }
         let state = channel.and_then(|channel| on_chain(&channel, one.lane));
         if let Some(state) = state {
+            if one.first < state.next_sequence {
+                drop_claimed(service, &one).await?;
+            }
             lanes.insert((one.channel, one.lane), state);
         }
     }
@@ -58,6 +62,30 @@ fn is_lost(pending: &PendingLane, channel: Option<&Channel>, now: BlockNumber) -
     channel.claim_until.min(signed_until) < now
 }
 
+/// Drops from the pending receipts those that a finalized batch has claimed: the journal was brought
+/// back from a backup, or another batch took the place of the one that they were noted in.
+async fn drop_claimed(service: &Service, pending: &PendingLane) -> Result<()> {
+    let query = GetChannel {
+        channel: pending.channel,
+    };
+    let finalized = service.client.finalized_block().await?.hash;
+    let settled = service
+        .client
+        .query_at(&query, &finalized)
+        .await?
+        .and_then(|info| {
+            let lane = info.lanes.iter().find(|lane| lane.lane == pending.lane)?;
+            Some(lane.next_sequence)
+        });
+    if let Some(below) = settled.filter(|next| *next > pending.first) {
+        let writer = service.clone();
+        let PendingLane { channel, lane, .. } = *pending;
+        tokio::task::spawn_blocking(move || writer.journal.drop_claimed(channel, lane, below))
+            .await??;
+    }
+    Ok(())
+}
+
 async fn write_off(service: &Service, lane: PendingLane) -> Result<()> {
     let writer = service.clone();
     let PendingLane { channel, lane, .. } = lane;
@@ -83,6 +111,7 @@ mod tests {
     const PENDING: PendingLane = PendingLane {
         channel: 1,
         lane: 0,
+        first: 1,
         receipts: 2,
         latest_start: 50,
     };

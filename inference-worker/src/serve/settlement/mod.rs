@@ -1,11 +1,13 @@
 //! The loop that turns journaled receipts into settled batches.
 
 mod caution;
+mod fate;
 mod lanes;
 
 use super::Service;
 use anyhow::{Context, Result};
 use caution::Caution;
+use fate::{fate, Fate};
 use openledger_chain::{
     apis::settlement::{BatchState, GetBatch},
     calls::settlement::{SettlePage, SubmitBatch},
@@ -34,20 +36,19 @@ pub async fn run(service: Service) {
 
 /// Submits what is pending, and what an earlier run prepared and may not have submitted.
 async fn settle(service: &Service, caution: &mut Caution) -> Result<()> {
-    let (next, parent) = service.client.next_batch(service.worker).await?;
     if let Some(prepared) = service.journal.prepared()? {
-        let sequence = prepared.header.sequence;
-        if sequence < next {
-            // The chain has it: the process ended between submission and the note of it.
-            service.journal.mark_submitted(sequence)?;
-        } else {
-            submit(service, caution, prepared).await?;
+        // The process may have ended between submission and the note of it.
+        match fate(service, &prepared).await? {
+            Fate::Included => service.journal.mark_submitted(prepared.header.sequence)?,
+            Fate::Displaced => service.journal.discard(prepared.header.sequence)?,
+            Fate::Open => submit(service, caution, prepared).await?,
         }
         return Ok(());
     }
     if service.journal.totals()?.pending == 0 {
         return Ok(());
     }
+    let (next, parent) = service.client.next_batch(service.worker).await?;
     let mut lanes = lanes::claimable(service).await?;
     lanes.retain(|(channel, lane), _| caution.allows(*channel, *lane));
     let limits = BatchLimits {
@@ -98,6 +99,11 @@ async fn submit(service: &Service, caution: &mut Caution, batch: PreparedBatch) 
             Ok(())
         }
         Err(error @ (SubmitError::Dispatch { .. } | SubmitError::Invalid { .. })) => {
+            // A copy that was handed over before may have been faster than this one.
+            if fate(service, &batch).await? == Fate::Included {
+                service.journal.mark_submitted(sequence)?;
+                return Ok(());
+            }
             // Refused as it is: its receipts go into a new one that fits what the chain says now.
             service.journal.discard(sequence)?;
             if let Some((channel, lane)) = caution.refused(&batch, &error) {
@@ -112,20 +118,23 @@ async fn submit(service: &Service, caution: &mut Caution, batch: PreparedBatch) 
 /// Pays out batches whose window passed. Anyone may, and the chain does in idle blocks; the worker
 /// has the most to gain and does not rely on it.
 async fn finalize(service: &Service) -> Result<()> {
-    for batch in service.journal.submitted()? {
+    let submitted = service.journal.submitted()?;
+    if submitted.is_empty() {
+        return Ok(());
+    }
+    let finalized = service.client.finalized_block().await?;
+    for batch in submitted {
         let sequence = batch.header.sequence;
-        let known = service
-            .client
-            .query(&GetBatch {
-                worker: service.worker,
-                sequence,
-            })
-            .await?;
-        match known {
-            // Released: its liability has ended, so it was settled long ago.
+        let query = GetBatch {
+            worker: service.worker,
+            sequence,
+        };
+        match service.client.query_at(&query, &finalized.hash).await? {
+            // It was in a finalized block, so this is no block before it: its liability has ended and
+            // it was released, long after it was settled.
             None => note_settled(service, sequence)?,
             Some(batch) if batch.state == BatchState::Settled => note_settled(service, sequence)?,
-            Some(batch) if service.facts.best_block() <= batch.window_end => {}
+            Some(batch) if finalized.number <= batch.window_end => {}
             Some(_) => {
                 let page = SettlePage {
                     worker: service.worker,

@@ -1,0 +1,288 @@
+//! From a request with a voucher to a promise that it can be paid.
+//!
+//! The order matters: nothing that costs work, and no lane, is given to somebody who has not shown the
+//! signature of the lane's signer; and what a voucher may charge is held against deposit, limit and
+//! bond, and kept back, in one step.
+
+use super::{
+    answer::openledger_object,
+    catalog::Served,
+    facts::{Channel, Lane},
+    journal,
+    promises::Promise,
+    sentence, Service,
+};
+use crate::api::{
+    error::ApiError,
+    openai::{CompletionRequest, Prompt},
+};
+use openledger_metering::{
+    admit as admit_voucher, journal::LaneGuard, verify, LaneHead, Refusal, SignedVoucher,
+    VoucherContext,
+};
+use openledger_primitives::{voucher::Voucher, BlockNumber, Digest, PublicKey};
+use serde_json::Value;
+use std::sync::Arc;
+
+/// What pays for a request.
+#[derive(Clone, Debug)]
+pub struct Payment {
+    /// The voucher.
+    pub voucher: SignedVoucher,
+    /// Salt of its request commitment.
+    pub salt: [u8; 32],
+    /// On a continued answer: hash of the receipt it goes on from.
+    pub continues: Option<Digest>,
+}
+
+/// A request that will be paid, whatever it costs up to what its voucher says.
+pub struct Admitted {
+    /// The model.
+    pub served: Arc<Served>,
+    /// The prompt; on a continued answer, with what was generated.
+    pub prompt: Vec<u32>,
+    /// Prompt tokens to charge.
+    pub tokens_in: u32,
+    /// Most output tokens that the voucher pays for.
+    pub limit: u32,
+    /// Best block.
+    pub start_block: BlockNumber,
+    /// What the voucher may charge, kept back.
+    pub promise: Promise,
+    /// The lane, held.
+    pub lane: LaneGuard,
+}
+
+/// Admits a request, or says why not. A refusal consumes nothing.
+pub async fn admit(
+    service: &Service,
+    request: &CompletionRequest,
+    body: &[u8],
+    payment: &Payment,
+) -> Result<Admitted, ApiError> {
+    let served = service
+        .catalog
+        .find(&request.model)
+        .ok_or_else(|| ApiError::unknown_model(&request.model))?;
+    if !service.facts.is_fresh() {
+        return Err(ApiError::busy(
+            "This worker has seen no new block for a while, and takes no work that it might not be paid for. Try again, or elsewhere.",
+            30,
+        ));
+    }
+    if !service.journal.is_writable() {
+        return Err(ApiError::internal(
+            "The worker's journal cannot be written; it delivers nothing until its operator restarts it.",
+        ));
+    }
+    let voucher = &payment.voucher.voucher;
+    let channel = channel_of(service, voucher).await?;
+    let on_chain = *channel.lane(voucher.lane).ok_or_else(|| {
+        ApiError::payment(
+            "voucher_lane",
+            format!("Channel {} has no lane {}.", voucher.channel, voucher.lane),
+        )
+    })?;
+    if !verify(
+        &on_chain.signer,
+        &voucher.hash(),
+        &payment.voucher.signature,
+    ) {
+        return Err(refusal(&Refusal::Signature));
+    }
+    let lane = service
+        .journal
+        .take_lane(voucher.channel, voucher.lane)
+        .map_err(|error| ApiError::conflict("voucher_lane_busy", sentence(&error)))?;
+    // The same voucher again, after a lost connection: the receipt it has, not new work.
+    if let Some(delivered) = journal(service.journal.by_voucher(&voucher.hash()))? {
+        return Err(ApiError::payment(
+            "voucher_already_served",
+            "This voucher was served. Its receipt is enclosed; sign the next voucher on top of it.",
+        )
+        .with_receipt(openledger_object(&delivered, Value::Null, &[])));
+    }
+    let (prompt, tokens_in) = prompt_of(service, &served, request, payment).await?;
+    let exposure_room = service
+        .facts
+        .exposure_room()
+        .await
+        .map_err(|error| unavailable(&error))?;
+
+    // Between reading what is promised and promising, nobody else may promise.
+    let _turn = service.promises.turn().await;
+    // Promises first: an answer that is journaled between the two readings counts twice, not never.
+    let promised = service
+        .promises
+        .outstanding(voucher.channel, on_chain.signer);
+    let (head, lost) = lane_head(service, voucher, &on_chain)?;
+    let unsettled = |signer: Option<PublicKey>| {
+        let settled = channel
+            .lanes()
+            .iter()
+            .filter(|lane| signer.is_none_or(|signer| lane.signer == signer))
+            .map(|lane| (lane.index, lane.cumulative));
+        journal(service.journal.unsettled_fees(voucher.channel, settled))
+    };
+    let now = service.facts.best_block();
+    // Work that could not be claimed any more when the next batch is due would be given away.
+    let claimable = now.saturating_add(service.rules.claim_margin) <= on_chain.valid_until;
+    let limit = admit_voucher(
+        &payment.voucher,
+        &VoucherContext {
+            domain: service.facts.domain(),
+            now,
+            signer: Some(on_chain.signer).filter(|_| claimable),
+            signer_room: on_chain
+                .signer_room
+                .saturating_sub(unsettled(Some(on_chain.signer))?)
+                .saturating_sub(promised.signer),
+            free_deposit: channel
+                .free_deposit
+                .saturating_sub(unsettled(None)?)
+                .saturating_sub(promised.channel),
+            exposure_room: exposure_room
+                .saturating_sub(service.journal.unsubmitted_fees())
+                .saturating_sub(promised.all),
+            head,
+            revision: served.revision,
+            terms: served.terms_index,
+            price_in: served.price_in,
+            price_out: served.price_out,
+            tokens_in,
+            evidence: channel.evidence,
+            salt: &payment.salt,
+            body,
+        },
+    )
+    .map_err(|error| refusal(&error))?;
+    if lost {
+        journal(service.journal.adopt(voucher.channel, voucher.lane, &head))?;
+    }
+    let promise = service
+        .promises
+        .make(voucher.channel, on_chain.signer, voucher.max_fee);
+    Ok(Admitted {
+        served,
+        prompt,
+        tokens_in,
+        limit,
+        start_block: now,
+        promise,
+        lane,
+    })
+}
+
+/// The voucher's channel, open and with this worker.
+async fn channel_of(service: &Service, voucher: &Voucher) -> Result<Channel, ApiError> {
+    service
+        .facts
+        .channel(voucher.channel)
+        .await
+        .map_err(|error| unavailable(&error))?
+        .filter(|channel| channel.worker == service.worker && channel.open)
+        .ok_or_else(|| {
+            ApiError::payment(
+                "voucher_channel",
+                format!(
+                    "Channel {} is not open with this worker ({}).",
+                    voucher.channel, service.worker
+                ),
+            )
+        })
+}
+
+/// The tokens to go on from, and how many of them are charged.
+async fn prompt_of(
+    service: &Service,
+    served: &Served,
+    request: &CompletionRequest,
+    payment: &Payment,
+) -> Result<(Vec<u32>, u32), ApiError> {
+    let (prompt, tokens_in) = match &payment.continues {
+        None => {
+            let prompt = tokenize(service, request.prompt.clone()).await?;
+            let count = u32::try_from(prompt.len()).unwrap_or(u32::MAX);
+            (prompt, count)
+        }
+        // The prompt was charged with the first voucher.
+        Some(receipt) => {
+            let voucher = &payment.voucher.voucher;
+            let stopped = service
+                .continuations
+                .find(receipt)
+                .filter(|stopped| {
+                    *receipt == voucher.prev_receipt
+                        && (stopped.channel, stopped.lane) == (voucher.channel, voucher.lane)
+                        && stopped.revision == served.revision
+                })
+                .ok_or_else(|| {
+                    ApiError::invalid(
+                        "continuation_unknown",
+                        "This worker has no such answer on this lane to go on from. Ask again from the start.",
+                    )
+                })?;
+            (stopped.tokens, 0)
+        }
+    };
+    let context = service.engine.context();
+    if prompt.len() >= context {
+        return Err(ApiError::invalid(
+            "context_length_exceeded",
+            format!(
+                "The prompt has {} tokens; this model's context is {context}, answer included. Shorten the prompt.",
+                prompt.len()
+            ),
+        ));
+    }
+    Ok((prompt, tokens_in))
+}
+
+/// Tokenizes off the threads that serve connections: a long prompt takes its time.
+async fn tokenize(service: &Service, prompt: Prompt) -> Result<Vec<u32>, ApiError> {
+    let text = service.text.clone();
+    tokio::task::spawn_blocking(move || match &prompt {
+        Prompt::Messages(messages) => text.count_prompt(messages),
+        Prompt::Text(prompt) => text.count_text(prompt),
+    })
+    .await
+    .map_err(|error| {
+        tracing::error!(%error, "the tokenizer");
+        ApiError::internal("The prompt could not be read.")
+    })?
+    .map_err(|error| ApiError::invalid("invalid_prompt", error.to_string()))
+}
+
+/// Where the lane stands: as the journal has it, or as chain and consumer agree where the chain is
+/// ahead of a journal that was lost, which is told beside it.
+fn lane_head(
+    service: &Service,
+    voucher: &Voucher,
+    lane: &Lane,
+) -> Result<(LaneHead, bool), ApiError> {
+    let known = journal(service.journal.head(voucher.channel, voucher.lane))?;
+    if lane.next_sequence <= known.sequence.saturating_add(1) {
+        return Ok((known, false));
+    }
+    if voucher.sequence != lane.next_sequence || voucher.prev_cum != lane.cumulative {
+        return Err(ApiError::payment(
+            "voucher_lane_lost",
+            "This worker lost its records of the lane, and the voucher stands on an answer that was not settled. Use another lane.",
+        ));
+    }
+    let head = LaneHead {
+        sequence: lane.next_sequence.saturating_sub(1),
+        cumulative: lane.cumulative,
+        receipt: voucher.prev_receipt,
+    };
+    Ok((head, true))
+}
+
+fn refusal(refusal: &Refusal) -> ApiError {
+    ApiError::payment(refusal.code(), sentence(refusal))
+}
+
+fn unavailable(error: &dyn std::fmt::Display) -> ApiError {
+    tracing::error!(%error, "the chain could not be read");
+    ApiError::busy("The chain cannot be read right now. Try again.", 5)
+}
