@@ -16,6 +16,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{self, Sender};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
+use tokio::sync::watch;
 
 /// Bytes of key-value memory that the default does not go beyond, unless one context needs more.
 const DEFAULT_KV_BYTES: usize = 256 << 20;
@@ -79,6 +80,8 @@ struct Inner {
     stats: Arc<Mutex<EngineStats>>,
     commands: Sender<Command>,
     thread: Mutex<Option<JoinHandle<()>>>,
+    /// Closed when the thread ends, however it ends: the thread owns the sender.
+    alive: watch::Receiver<()>,
 }
 
 impl EngineHandle {
@@ -108,6 +111,7 @@ impl EngineHandle {
             running: options.max_running,
         };
         let (commands, receiver) = mpsc::channel();
+        let (living, alive) = watch::channel(());
         let core = Core::new(
             backend,
             config.vocab_size,
@@ -120,7 +124,10 @@ impl EngineHandle {
         let thread = std::thread::Builder::new()
             .name("engine".to_owned())
             // The loop itself is a worker of the pool: a step starts without waking a thread.
-            .spawn(move || pool.install(|| core.run()))
+            .spawn(move || {
+                let _living = living;
+                pool.install(|| core.run());
+            })
             .map_err(|e| EngineError::Thread(e.to_string()))?;
         Ok(Self {
             inner: Arc::new(Inner {
@@ -133,6 +140,7 @@ impl EngineHandle {
                 stats,
                 commands,
                 thread: Mutex::new(Some(thread)),
+                alive,
             }),
         })
     }
@@ -230,6 +238,32 @@ impl EngineHandle {
         stats
     }
 
+    /// Whether the engine's thread runs. It ends by [`Self::shutdown`], or by a panic, after which
+    /// nothing is computed any more.
+    pub fn is_running(&self) -> bool {
+        self.inner.alive.has_changed().is_ok()
+    }
+
+    /// Resolves when the engine's thread has ended, with what it panicked over, if it did.
+    pub async fn ended(&self) -> Option<String> {
+        let mut alive = self.inner.alive.clone();
+        while alive.changed().await.is_ok() {}
+        // The thread is past its last step: joining it takes no time. Who shut the engine down has
+        // taken it already.
+        let thread = self
+            .inner
+            .thread
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take()?;
+        let panic = thread.join().err()?;
+        let text = panic
+            .downcast_ref::<String>()
+            .map(String::as_str)
+            .or_else(|| panic.downcast_ref::<&str>().copied());
+        Some(text.unwrap_or("a panic without a message").to_owned())
+    }
+
     /// Stops the engine: streams end without their end event, and new requests are refused. Returns
     /// when the step in progress is done.
     pub fn shutdown(&self) {
@@ -277,5 +311,70 @@ impl Place {
 impl Drop for Place {
     fn drop(&mut self) {
         self.0.fetch_sub(1, Ordering::AcqRel);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::backend::StepBatch;
+    use crate::error::StepError;
+
+    struct Broken;
+
+    impl Backend for Broken {
+        fn name(&self) -> String {
+            "broken".to_owned()
+        }
+
+        fn step(&mut self, _: &StepBatch) -> Result<&[f32], StepError> {
+            panic!("deliberate")
+        }
+    }
+
+    fn engine() -> EngineHandle {
+        let config = ModelConfig {
+            vocab_size: 8,
+            hidden_size: 4,
+            intermediate_size: 4,
+            num_hidden_layers: 1,
+            num_attention_heads: 1,
+            num_key_value_heads: 1,
+            head_dim: 4,
+            rms_norm_eps: 1e-5,
+            rope_theta: 10_000.0,
+            rope_scaling: None,
+            max_position_embeddings: 32,
+            tie_word_embeddings: false,
+            bos_token_id: None,
+            eos_token_ids: Vec::new(),
+        };
+        let options = EngineOptions {
+            threads: Some(1),
+            ..EngineOptions::default()
+        };
+        EngineHandle::spawn(&config, Box::new(Broken), 2, 32, options).unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_panic_of_the_thread_should_be_seen_by_who_holds_the_engine() {
+        let engine = engine();
+        assert!(engine.is_running());
+        let mut stream = engine.submit(Request::new(vec![1], 1)).unwrap();
+        assert_eq!(engine.ended().await.as_deref(), Some("deliberate"));
+        assert!(!engine.is_running());
+        assert_eq!(stream.next().await, None);
+        assert_eq!(
+            engine.submit(Request::new(vec![1], 1)).unwrap_err(),
+            SubmitError::Stopped
+        );
+    }
+
+    #[tokio::test]
+    async fn an_engine_that_was_shut_down_should_have_ended_without_a_panic() {
+        let engine = engine();
+        engine.shutdown();
+        assert_eq!(engine.ended().await, None);
+        assert!(!engine.is_running());
     }
 }
