@@ -15,6 +15,11 @@ use subxt::utils::H256;
 /// How long a read waits for a lost node to come back.
 const PATIENCE: Duration = Duration::from_secs(30);
 
+/// Time without a new head after which a connection is taken for dead: ten slots of six seconds. A
+/// peer that vanished without a word (a lost route, a frozen machine) is found in no other way: the
+/// WebSocket sends no pings, and the operating system gives a connection up only after many minutes.
+const SILENCE: Duration = Duration::from_secs(60);
+
 /// A block.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct BlockRef {
@@ -30,6 +35,7 @@ pub struct BlockRef {
 pub struct ChainClient {
     pub(crate) link: Arc<Link>,
     patience: Duration,
+    silence: Duration,
 }
 
 impl ChainClient {
@@ -39,6 +45,7 @@ impl ChainClient {
         Ok(ChainClient {
             link: Arc::new(Link::open(url).await?),
             patience: PATIENCE,
+            silence: SILENCE,
         })
     }
 
@@ -61,6 +68,13 @@ impl ChainClient {
     /// The same client, whose reads wait this long for a lost node instead of 30 seconds.
     pub fn with_patience(mut self, patience: Duration) -> Self {
         self.patience = patience;
+        self
+    }
+
+    /// The same client, whose [`best_block_numbers`](Self::best_block_numbers) takes a connection for
+    /// dead after this long without a head instead of 60 seconds.
+    pub fn with_silence(mut self, silence: Duration) -> Self {
+        self.silence = silence;
         self
     }
 
@@ -115,8 +129,8 @@ impl ChainClient {
         .await
     }
 
-    /// Numbers of best blocks as they come, without end: the stream outlives reconnections. A reorg
-    /// may repeat or lower a number.
+    /// Numbers of best blocks as they come, without end: the stream outlives reconnections, and
+    /// reconnects by itself when no block comes for a minute. A reorg may repeat or lower a number.
     pub fn best_block_numbers(&self) -> impl Stream<Item = u32> + Send + Unpin {
         let client = self.clone();
         Box::pin(
@@ -139,14 +153,22 @@ impl ChainClient {
                             }
                         }
                         let (connection, mut heads) = subscription.take()?;
-                        match heads.next().await {
-                            Some(Ok(header)) => {
+                        match tokio::time::timeout(client.silence, heads.next()).await {
+                            Ok(Some(Ok(header))) => {
                                 return Some((header.number as u32, Some((connection, heads))));
                             }
-                            Some(Err(error)) => {
+                            Ok(Some(Err(error))) => {
                                 connection.error("new heads", error);
                             }
-                            None => connection.mark_broken(),
+                            Ok(None) => connection.mark_broken(),
+                            Err(_) => {
+                                tracing::warn!(
+                                    url = client.url(),
+                                    seconds = client.silence.as_secs(),
+                                    "no new block, connecting to the node again"
+                                );
+                                connection.mark_broken();
+                            }
                         }
                     }
                 }

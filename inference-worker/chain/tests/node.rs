@@ -2,6 +2,7 @@
 //! of the node. The node is taken from `OPENLEDGER_BIN`, which `scripts/test` sets after building it;
 //! without one there is nothing to test against and the tests say so.
 
+use futures::StreamExt;
 use openledger_chain::{
     calls::{
         balances::TransferKeepAlive,
@@ -20,6 +21,7 @@ use std::{
     process::{Child, Command, Stdio},
     time::Duration,
 };
+use tokio::{io::copy_bidirectional, net::TcpStream, sync::watch};
 
 /// A node process on a folder of its own; killed, not stopped, when dropped.
 struct Node {
@@ -81,6 +83,37 @@ fn fresh(name: &str) -> AccountId {
 
 fn submitter(client: &ChainClient, key: Key) -> Submitter {
     Submitter::start(client.clone(), key, SubmitterOptions::default())
+}
+
+/// Stands between client and node, and can let the connections that it has fall silent without
+/// closing them, as a route that is lost does. New connections work.
+struct Wire {
+    url: String,
+    cut: watch::Sender<()>,
+}
+
+impl Wire {
+    async fn to(node: u16) -> Self {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("ws://{}", listener.local_addr().unwrap());
+        let (cut, cuts) = watch::channel(());
+        tokio::spawn(async move {
+            loop {
+                let (mut near, _) = listener.accept().await.unwrap();
+                let mut cuts = cuts.clone();
+                cuts.mark_unchanged();
+                tokio::spawn(async move {
+                    let mut far = TcpStream::connect(("127.0.0.1", node)).await.unwrap();
+                    tokio::select! {
+                        _ = copy_bidirectional(&mut near, &mut far) => {}
+                        // Held open, and nothing passes any more.
+                        Ok(()) = cuts.changed() => std::future::pending().await,
+                    }
+                });
+            }
+        });
+        Wire { url, cut }
+    }
 }
 
 macro_rules! node_or_return {
@@ -241,4 +274,28 @@ async fn two_submitters_of_one_key_do_not_lose_or_double_calls() {
         assert_eq!(client.balance(fresh(name)).await.unwrap().free, OPEN);
     }
     assert_eq!(client.nonce(alice().account()).await.unwrap(), 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn blocks_come_again_after_the_link_fell_silent() {
+    let binary = node_or_return!();
+    let folder = tempfile::tempdir().unwrap();
+    let port = free_port();
+    let node = Node::start(&binary, folder.path(), port);
+    node.client().await;
+    let wire = Wire::to(port).await;
+    let client = ChainClient::connect(&wire.url)
+        .await
+        .unwrap()
+        .with_silence(Duration::from_secs(10));
+    let mut blocks = client.best_block_numbers();
+    let before = blocks.next().await.unwrap();
+    wire.cut.send(()).unwrap();
+    // Reads of the broken connection end with it; far below what TCP itself would take.
+    let after = tokio::time::timeout(Duration::from_secs(40), blocks.next())
+        .await
+        .unwrap()
+        .unwrap();
+    assert!(after > before, "{after} after {before}");
+    assert!(client.best_block().await.unwrap().number >= after);
 }

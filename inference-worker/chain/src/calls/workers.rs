@@ -6,6 +6,9 @@ use openledger_primitives::{receipt::BackendClass, voucher::EvidenceClass, Balan
 use parity_scale_codec::{Decode, Encode};
 use scale_info::TypeInfo;
 
+/// Revisions that a worker can announce at once: the bound of the pallet's `Served`.
+pub const MAX_SERVED: usize = 256;
+
 /// What a worker can do, as it declares.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode, TypeInfo)]
 pub struct Capability {
@@ -40,7 +43,7 @@ calls! { "Workers":
     }
     /// Announces the revisions that the worker serves.
     Serve = "serve" {
-        /// All of them, at most 256.
+        /// All of them, at most [`MAX_SERVED`].
         revisions: Vec<RevisionId>,
     }
     /// Says that the worker is alive.
