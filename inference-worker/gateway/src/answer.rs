@@ -3,8 +3,8 @@
 use crate::{
     catalogue::Model,
     check::{check, check_undelivered, Delivery, Rejection},
-    gateway::Gateway,
-    lanes::{LaneGuard, LaneState, Pending},
+    gateway::{Ask, Gateway},
+    lanes::{LaneGuard, LaneState, Owed, Pending},
     metrics,
     upstream::{AskError, Endpoint, Event, ReceiptEvent},
     voucher::{voucher, Order, CHUNK},
@@ -17,7 +17,18 @@ use openledger_primitives::{
 };
 use rand::RngCore;
 use serde_json::Value;
+use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
+
+/// Output tokens that may have been under way, and charged, when an answer broke off.
+const UNDER_WAY: u32 = 128;
+/// Bytes of text of one token at most.
+const MAX_TOKEN_BYTES: usize = 256;
+/// Time without any text after which it is the worker that keeps the client waiting.
+const STALLED: Duration = Duration::from_secs(30);
+/// How often a lane that is busy at the worker is asked for again, and how many times.
+const BUSY_EVERY: Duration = Duration::from_millis(50);
+const BUSY_TRIES: u32 = 20;
 
 /// A request that is ready to be asked.
 #[derive(Clone, Debug)]
@@ -123,273 +134,416 @@ async fn run(
         .terms
         .fee(question.tokens_in, question.max_tokens.min(CHUNK))?;
     drop(gateway.budget.reserve(&gateway.funds().await?, first)?);
-    let (mut guard, mut state) = tokio::select! {
-        lane = gateway.lane() => lane?,
-        () = sink.closed() => return Err(GatewayError::Cancelled),
-    };
-    let mut answer = Answer {
-        receipts: Vec::new(),
-        complete: false,
-        sources: Vec::new(),
-        attributions: Vec::new(),
-    };
-    let mut retried = false;
-    // A voucher that ran out generated all it paid for, though fewer tokens may be charged.
-    let mut left = question.max_tokens;
+    let mut moved = 0;
     loop {
-        let continued = answer.receipts.last().map(|last| last.id);
-        let before = state.position.sequence;
-        let chunk = chunk(
-            gateway, question, sink, &mut guard, &mut state, left, continued,
-        )
-        .await;
-        let chunk = match chunk {
-            // The worker went away without using the voucher or showing anything: once more.
-            Err(GatewayError::Worker { .. })
-                if !retried && state.pending.is_none() && state.position.sequence == before =>
-            {
-                retried = true;
-                continue;
-            }
-            // What is answered stands; the worker does not go on (context full, or it forgot).
-            Err(GatewayError::Refused { code, .. }) if continued.is_some() => {
-                tracing::warn!(%code, "the worker does not go on with an answer");
-                return Ok(answer);
-            }
-            chunk => chunk?,
+        let (guard, state) = tokio::select! {
+            lane = gateway.lane() => lane?,
+            () = sink.closed() => return Err(GatewayError::Cancelled),
         };
-        let outcome = chunk.accepted.signed.receipt.outcome;
-        left = left.saturating_sub(CHUNK);
-        let ended = outcome != Outcome::Length || !chunk.delivered || left == 0;
-        answer.receipts.push(chunk.accepted);
-        if let Value::Array(sources) = chunk.receipt.sources {
-            answer.sources.extend(sources);
-        }
-        answer.attributions.extend(
-            chunk
-                .receipt
-                .attributions
-                .iter()
-                .filter_map(|line| serde_json::to_value(line).ok()),
-        );
-        if ended {
-            answer.complete = outcome == Outcome::Complete;
-            return Ok(answer);
+        let mut run = Run {
+            gateway,
+            question,
+            sink,
+            guard,
+            state,
+            shown: false,
+        };
+        match run.answer().await {
+            // The lane is taken: another one may be free.
+            Err(error) if error.is_lane_busy() && moved < gateway.pool.usable() => {
+                moved = moved.saturating_add(1);
+                drop(run);
+                tokio::time::sleep(BUSY_EVERY).await;
+            }
+            result => return result,
         }
     }
 }
 
-/// One voucher, its part of the answer, its receipt.
-async fn chunk(
-    gateway: &Gateway,
-    question: &Question,
-    sink: &mpsc::Sender<String>,
-    guard: &mut LaneGuard,
-    state: &mut LaneState,
-    left: u32,
-    continued: Option<Digest>,
-) -> Result<Chunk, GatewayError> {
-    let lane = guard.lane();
-    let tokens_in = match continued {
-        Some(_) => 0,
-        None => question.tokens_in,
-    };
-    let mut salt = [0; 32];
-    rand::rng().fill_bytes(&mut salt);
-    let terms = question.model.terms;
-    let voucher = voucher(
-        &state.position,
-        &Order {
-            domain: gateway.domain,
-            channel: gateway.channel,
-            lane,
-            revision: question.model.info.revision,
+/// A request on its lane.
+struct Run<'a> {
+    gateway: &'a Gateway,
+    question: &'a Question,
+    sink: &'a mpsc::Sender<String>,
+    guard: LaneGuard,
+    state: LaneState,
+    /// Whether the client was sent any of the answer.
+    shown: bool,
+}
+
+impl Run<'_> {
+    async fn answer(&mut self) -> Result<Answer, GatewayError> {
+        let mut answer = Answer {
+            receipts: Vec::new(),
+            complete: false,
+            sources: Vec::new(),
+            attributions: Vec::new(),
+        };
+        let mut retried = false;
+        let mut busy = 0;
+        // A voucher that ran out generated all it paid for, though fewer tokens may be charged.
+        let mut left = self.question.max_tokens;
+        loop {
+            let continued = answer.receipts.last().map(|last| last.id);
+            let before = self.state.position.sequence;
+            let chunk = match self.chunk(left, continued).await {
+                // The worker went away without using the voucher or showing anything: once more.
+                Err(GatewayError::Worker { .. })
+                    if !retried
+                        && !self.shown
+                        && self.state.pending.is_none()
+                        && self.state.position.sequence == before =>
+                {
+                    retried = true;
+                    continue;
+                }
+                // The worker may not have put the last part of the answer away yet.
+                Err(error)
+                    if error.is_lane_busy()
+                        && continued.is_some()
+                        && self.state.pending.is_none()
+                        && busy < BUSY_TRIES =>
+                {
+                    busy += 1;
+                    tokio::time::sleep(BUSY_EVERY).await;
+                    continue;
+                }
+                // What is answered stands; the worker does not go on (context full, or it forgot).
+                Err(GatewayError::Refused { code, .. }) if continued.is_some() => {
+                    tracing::warn!(%code, "the worker does not go on with an answer");
+                    return Ok(answer);
+                }
+                chunk => chunk?,
+            };
+            let outcome = chunk.accepted.signed.receipt.outcome;
+            left = left.saturating_sub(CHUNK);
+            let ended = outcome != Outcome::Length || !chunk.delivered || left == 0;
+            answer.receipts.push(chunk.accepted);
+            if let Value::Array(sources) = chunk.receipt.sources {
+                answer.sources.extend(sources);
+            }
+            answer.attributions.extend(
+                chunk
+                    .receipt
+                    .attributions
+                    .iter()
+                    .filter_map(|line| serde_json::to_value(line).ok()),
+            );
+            if ended {
+                answer.complete = outcome == Outcome::Complete;
+                return Ok(answer);
+            }
+        }
+    }
+
+    /// Signs the next voucher of the lane; it is on disk before it leaves, so that after a crash the
+    /// lane's doubt is known.
+    fn sign(
+        &mut self,
+        left: u32,
+        continued: Option<Digest>,
+        salt: [u8; 32],
+    ) -> Result<Pending, GatewayError> {
+        let (gateway, question) = (self.gateway, self.question);
+        let terms = question.model.terms;
+        let tokens_in = match continued {
+            Some(_) => 0,
+            None => question.tokens_in,
+        };
+        let voucher = voucher(
+            &self.state.position,
+            &Order {
+                domain: gateway.domain,
+                channel: gateway.channel,
+                lane: self.guard.lane(),
+                revision: question.model.info.revision,
+                terms,
+                tokens_in,
+                max_out: left.min(CHUNK),
+                evidence: EvidenceClass::Open,
+                expiry: gateway.best_block().saturating_add(gateway.voucher_life),
+                body: &question.body,
+                salt,
+            },
+        )?;
+        Ok(Pending {
+            voucher,
+            signature: gateway.key.sign_hash(&voucher.hash()),
             terms,
             tokens_in,
-            max_out: left.min(CHUNK),
-            evidence: EvidenceClass::Open,
-            expiry: gateway.best_block().saturating_add(gateway.voucher_life),
-            body: &question.body,
-            salt,
-        },
-    )?;
-    let _reservation = gateway
-        .budget
-        .reserve(&gateway.funds().await?, voucher.max_fee)?;
-    let signature = gateway.key.sign_hash(&voucher.hash());
-    // On disk before it leaves: after a crash the lane's doubt is known.
-    let pending = Pending {
-        voucher,
-        signature,
-        terms,
-        tokens_in,
-        delivered: None,
-    };
-    state.pending = Some(pending.clone());
-    gateway.store.put(gateway.channel, lane, state)?;
-    let worker = gateway.upstream().await?;
-    let signed = SignedVoucher { voucher, signature };
-    let asked = tokio::select! {
-        asked = worker.ask(
-            question.endpoint,
-            question.body.clone(),
-            &signed,
-            &salt,
-            continued.as_ref(),
-        ) => asked,
-        () = sink.closed() => {
-            doubt(gateway, guard, state, 0).await;
-            return Err(GatewayError::Cancelled);
-        }
-    };
-    let mut stream = match asked {
-        Ok(stream) => stream,
-        Err(AskError::NotSent(error)) => {
-            state.pending = None;
-            gateway.store.put(gateway.channel, lane, state)?;
-            if error.code().starts_with("voucher") {
-                // Gateway and worker disagree about the lane: its next user compares them anew.
-                gateway.store.forget(gateway.channel, lane)?;
-            }
-            return Err(error);
-        }
-        Err(AskError::Unknown(error)) => {
-            doubt(gateway, guard, state, 0).await;
-            return Err(error);
-        }
-        Err(AskError::Failed { message, receipt }) => {
-            return Err(failed(gateway, question, guard, state, message, receipt).await)
-        }
-    };
-    let mut text = String::new();
-    let receipt = loop {
-        let event = tokio::select! {
-            event = stream.next() => event,
+            owed: Owed::Signed,
+        })
+    }
+
+    /// One voucher, its part of the answer, its receipt.
+    async fn chunk(&mut self, left: u32, continued: Option<Digest>) -> Result<Chunk, GatewayError> {
+        let (gateway, sink, base) = (self.gateway, self.sink, &self.question.model.base);
+        let mut salt = [0; 32];
+        rand::rng().fill_bytes(&mut salt);
+        let pending = self.sign(left, continued, salt)?;
+        let voucher = pending.voucher;
+        let _reservation = gateway
+            .budget
+            .reserve(&gateway.funds().await?, voucher.max_fee)?;
+        let worker = gateway.upstream().await?;
+        self.state.pending = Some(pending.clone());
+        gateway
+            .store
+            .put(gateway.channel, self.guard.lane(), &self.state)?;
+        let signed = SignedVoucher {
+            voucher,
+            signature: pending.signature,
+        };
+        let begun = Instant::now();
+        let asked = tokio::select! {
+            asked = worker.ask(
+                self.question.endpoint,
+                self.question.body.clone(),
+                &signed,
+                &salt,
+                continued.as_ref(),
+            ) => asked,
             () = sink.closed() => {
-                // Dropping the stream is what tells the worker.
-                drop(stream);
-                let delivered = question.model.base.count_output(&text)?;
-                doubt(gateway, guard, state, delivered).await;
+                self.doubt(cut_off(0, voucher.max_out, begun.elapsed())).await;
                 return Err(GatewayError::Cancelled);
             }
         };
-        match event {
-            Ok(Some(Event::Delta(delta))) => {
-                text.push_str(&delta);
-                // A closed sink is noticed above.
-                let _ = sink.send(delta).await;
-            }
-            Ok(Some(Event::Receipt(receipt))) => break *receipt,
-            Ok(Some(Event::Error { message, receipt })) => {
-                return Err(failed(gateway, question, guard, state, message, receipt).await)
-            }
-            Ok(None) => {
-                let delivered = question.model.base.count_output(&text)?;
-                doubt(gateway, guard, state, delivered).await;
-                return Err(GatewayError::Rejected(refuse(Rejection::Missing(
-                    "the stream ended".into(),
-                ))));
-            }
-            Err(error) => {
-                let delivered = question.model.base.count_output(&text)?;
-                doubt(gateway, guard, state, delivered).await;
+        let mut stream = match asked {
+            Ok(stream) => stream,
+            Err(AskError::NotSent(error)) => {
+                self.state.pending = None;
+                gateway
+                    .store
+                    .put(gateway.channel, self.guard.lane(), &self.state)?;
                 return Err(error);
             }
+            Err(AskError::Refused(error)) => {
+                self.refused(&error).await?;
+                return Err(error);
+            }
+            Err(AskError::Unknown(error)) => {
+                self.doubt(Owed::Broken(UNDER_WAY)).await;
+                return Err(error);
+            }
+            Err(AskError::Failed { message, receipt }) => {
+                return Err(self.failed(message, receipt).await)
+            }
+        };
+        let longest = (voucher.max_out as usize).saturating_mul(MAX_TOKEN_BYTES);
+        let mut text = String::new();
+        let receipt = loop {
+            let event = tokio::select! {
+                event = stream.next() => event,
+                () = sink.closed() => {
+                    // Dropping the stream is what tells the worker.
+                    drop(stream);
+                    let delivered = base.count_output(&text)?;
+                    self.doubt(cut_off(delivered, voucher.max_out, begun.elapsed())).await;
+                    return Err(GatewayError::Cancelled);
+                }
+            };
+            let broken = match event {
+                Ok(Some(Event::Delta(delta))) if text.len() + delta.len() <= longest => {
+                    text.push_str(&delta);
+                    self.shown = true;
+                    // A closed sink is noticed above.
+                    let _ = sink.send(delta).await;
+                    continue;
+                }
+                Ok(Some(Event::Receipt(receipt))) => break *receipt,
+                Ok(Some(Event::Error { message, receipt })) => {
+                    return Err(self.failed(message, receipt).await)
+                }
+                Ok(Some(Event::Delta(_))) => GatewayError::Worker {
+                    url: worker.url().to_owned(),
+                    problem: "sends more text than was paid for".into(),
+                },
+                Ok(None) => {
+                    GatewayError::Rejected(refuse(Rejection::Missing("the stream ended".into())))
+                }
+                Err(error) => error,
+            };
+            drop(stream);
+            let delivered = base.count_output(&text)?;
+            self.doubt(Owed::Broken(delivered.saturating_add(UNDER_WAY)))
+                .await;
+            return Err(broken);
+        };
+        self.received(text, receipt, &pending).await
+    }
+
+    /// Holds the receipt at the end of a stream against what came before it.
+    async fn received(
+        &mut self,
+        text: String,
+        receipt: ReceiptEvent,
+        pending: &Pending,
+    ) -> Result<Chunk, GatewayError> {
+        let counted = self.question.model.base.count_output(&text)?;
+        let signer = match self.gateway.signer(&receipt.signed.receipt).await {
+            Ok(signer) => signer,
+            Err(error) => {
+                self.leave(Owed::AtMost(counted))?;
+                return Err(error);
+            }
+        };
+        let verdict = check(
+            &receipt.signed,
+            pending,
+            &signer,
+            &Delivery {
+                text: &text,
+                tokens_out: counted,
+                salt: receipt.output_salt,
+                attributions: &receipt.attributions,
+            },
+        );
+        match verdict {
+            Ok(()) => {}
+            // The node may be late with a key that the worker has just set.
+            Err(rejection @ Rejection::Key(_)) => {
+                self.leave(Owed::AtMost(counted))?;
+                return Err(refuse(rejection).into());
+            }
+            Err(rejection) => return Err(self.reject(rejection)),
         }
-    };
-    let signer = gateway.signer(receipt.signed.receipt.key).await?;
-    let counted = question.model.base.count_output(&text)?;
-    let verdict = check(
-        &receipt.signed,
-        &pending,
-        &signer,
-        &Delivery {
-            text: &text,
-            tokens_out: counted,
-            salt: receipt.output_salt,
-            attributions: &receipt.attributions,
-        },
-    );
-    if let Err(rejection) = verdict {
+        let accepted = self.take(&receipt.signed)?;
+        if receipt.signed.receipt.outcome == Outcome::Failed {
+            return Err(GatewayError::Failed("it says so in its receipt".into()));
+        }
+        self.gateway.answered(self.guard.lane());
+        Ok(Chunk {
+            accepted,
+            delivered: !text.is_empty(),
+            receipt,
+        })
+    }
+
+    /// Accepts a receipt: on disk before anyone is told.
+    fn take(&mut self, signed: &SignedReceipt) -> Result<Accepted, GatewayError> {
+        let lane = self.guard.lane();
+        self.gateway.accept(lane, &mut self.state, signed)?;
+        let receipt = &signed.receipt;
+        let outcome = match receipt.outcome {
+            Outcome::Complete => "complete",
+            Outcome::Length => "length",
+            Outcome::Cancelled => "cancelled",
+            Outcome::Failed => "failed",
+        };
+        metrics::accepted(
+            &self.question.model.info.label(),
+            outcome,
+            receipt.tokens_in,
+            receipt.tokens_out,
+            receipt.fee,
+        );
+        Ok(Accepted {
+            id: receipt.hash(),
+            lane,
+            sequence: self.state.position.sequence,
+            signed: *signed,
+        })
+    }
+
+    /// Does not acknowledge a receipt, and signs nothing more on the lane.
+    fn reject(&mut self, rejection: Rejection) -> GatewayError {
         let rejection = refuse(rejection);
-        gateway.park(guard, state, format!("receipt refused: {rejection}"))?;
-        return Err(rejection.into());
+        let reason = format!("receipt refused: {rejection}");
+        match self.gateway.park(&mut self.guard, &mut self.state, reason) {
+            Ok(()) => rejection.into(),
+            Err(error) => error,
+        }
     }
-    let accepted = take(gateway, question, lane, state, &receipt.signed)?;
-    if receipt.signed.receipt.outcome == Outcome::Failed {
-        return Err(GatewayError::Failed("it says so in its receipt".into()));
+
+    /// The worker has the voucher and refuses the request. It may have used it all the same: what it
+    /// says of the lane is believed only as far as nothing is charged.
+    async fn refused(&mut self, error: &GatewayError) -> Result<(), GatewayError> {
+        self.leave(Owed::Nothing)?;
+        let settled = self
+            .gateway
+            .resolve(&mut self.guard, &mut self.state, Ask::Once)
+            .await;
+        if let Err(error) = settled {
+            self.in_doubt(&error);
+        } else if error.is_lane_lost() && self.state.parked.is_none() {
+            self.gateway
+                .park(&mut self.guard, &mut self.state, error.to_string())?;
+        }
+        Ok(())
     }
-    Ok(Chunk {
-        accepted,
-        delivered: !text.is_empty(),
-        receipt,
-    })
-}
 
-/// Accepts a receipt: on disk before anyone is told.
-fn take(
-    gateway: &Gateway,
-    question: &Question,
-    lane: LaneIndex,
-    state: &mut LaneState,
-    signed: &SignedReceipt,
-) -> Result<Accepted, GatewayError> {
-    gateway.accept(lane, state, signed)?;
-    let receipt = &signed.receipt;
-    let outcome = match receipt.outcome {
-        Outcome::Complete => "complete",
-        Outcome::Length => "length",
-        Outcome::Cancelled => "cancelled",
-        Outcome::Failed => "failed",
-    };
-    metrics::accepted(
-        &question.model.info.label(),
-        outcome,
-        receipt.tokens_in,
-        receipt.tokens_out,
-        receipt.fee,
-    );
-    Ok(Accepted {
-        id: receipt.hash(),
-        lane,
-        sequence: state.position.sequence,
-        signed: *signed,
-    })
-}
-
-/// A failure after the voucher was taken: its receipt must charge nothing.
-async fn failed(
-    gateway: &Gateway,
-    question: &Question,
-    guard: &mut LaneGuard,
-    state: &mut LaneState,
-    message: String,
-    receipt: Option<Box<ReceiptEvent>>,
-) -> GatewayError {
-    let (Some(receipt), Some(pending)) = (receipt, state.pending.clone()) else {
-        doubt(gateway, guard, state, 0).await;
-        return GatewayError::Failed(message);
-    };
-    let signed = receipt.signed;
-    let settled = async {
-        let signer = gateway.signer(signed.receipt.key).await?;
+    /// A failure after the voucher was taken: its receipt must charge nothing.
+    async fn failed(
+        &mut self,
+        message: String,
+        receipt: Option<Box<ReceiptEvent>>,
+    ) -> GatewayError {
+        let (Some(receipt), Some(pending)) = (receipt, self.state.pending.clone()) else {
+            self.doubt(Owed::Nothing).await;
+            return GatewayError::Failed(message);
+        };
+        let signed = receipt.signed;
+        let signer = match self.gateway.signer(&signed.receipt).await {
+            Ok(signer) => signer,
+            Err(error) => return self.leave(Owed::Nothing).err().unwrap_or(error),
+        };
         // Whatever was shown before it failed: a failure charges nothing.
         let verdict = match signed.receipt.fee {
             0 => check_undelivered(&signed, &pending, &signer, 0),
             fee => Err(Rejection::FailureCharged(fee)),
         };
         match verdict {
-            Ok(()) => take(gateway, question, guard.lane(), state, &signed).map(|_| ()),
-            Err(rejection) => {
-                let rejection = refuse(rejection);
-                gateway.park(guard, state, format!("receipt refused: {rejection}"))?;
-                Err(rejection.into())
-            }
+            Ok(()) => match self.take(&signed) {
+                Ok(_) => GatewayError::Failed(message),
+                Err(error) => error,
+            },
+            Err(rejection @ Rejection::Key(_)) => self
+                .leave(Owed::Nothing)
+                .err()
+                .unwrap_or_else(|| refuse(rejection).into()),
+            Err(rejection) => self.reject(rejection),
         }
-    };
-    match settled.await {
-        Ok(()) => GatewayError::Failed(message),
-        Err(error) => error,
+    }
+
+    /// Leaves the voucher in doubt to the lane's next user.
+    fn leave(&mut self, owed: Owed) -> Result<(), GatewayError> {
+        if let Some(pending) = &mut self.state.pending {
+            pending.owed = owed;
+        }
+        let gateway = self.gateway;
+        gateway
+            .store
+            .put(gateway.channel, self.guard.lane(), &self.state)
+    }
+
+    /// Tries to settle a voucher in doubt right away; the next user of the lane tries again.
+    async fn doubt(&mut self, owed: Owed) {
+        let settled = match self.leave(owed) {
+            Ok(()) => {
+                self.gateway
+                    .resolve(&mut self.guard, &mut self.state, Ask::Patiently)
+                    .await
+            }
+            Err(error) => Err(error),
+        };
+        if let Err(error) = settled {
+            self.in_doubt(&error);
+        }
+    }
+
+    fn in_doubt(&self, error: &GatewayError) {
+        tracing::warn!(lane = self.guard.lane(), %error, "lane stays in doubt until the worker can be asked");
+    }
+}
+
+/// What may be charged for an answer that the client did not wait for. The worker notices late: where
+/// text was coming it may have written all it was paid for before it does. Where nothing came, nothing
+/// waits in between, and a worker that let the client wait until it left has broken off itself.
+fn cut_off(delivered: u32, max_out: u32, waited: Duration) -> Owed {
+    match delivered {
+        0 if waited > STALLED => Owed::Broken(UNDER_WAY.min(max_out)),
+        0 => Owed::AtMost(UNDER_WAY.min(max_out)),
+        _ => Owed::AtMost(max_out),
     }
 }
 
@@ -399,16 +553,17 @@ fn refuse(rejection: Rejection) -> Rejection {
     rejection
 }
 
-/// Tries to settle a voucher in doubt right away; the next user of the lane tries again.
-async fn doubt(gateway: &Gateway, guard: &mut LaneGuard, state: &mut LaneState, delivered: u32) {
-    if let Some(pending) = &mut state.pending {
-        pending.delivered = Some(delivered);
-    }
-    let settled = match gateway.store.put(gateway.channel, guard.lane(), state) {
-        Ok(()) => gateway.resolve(guard, state, Some(delivered)).await,
-        Err(error) => Err(error),
-    };
-    if let Err(error) = settled {
-        tracing::warn!(lane = guard.lane(), %error, "lane stays in doubt until the worker can be asked");
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cut_answer_may_cost_what_was_signed_for_once_text_was_coming() {
+        let (soon, late) = (Duration::from_secs(1), STALLED * 2);
+        assert_eq!(cut_off(3, 256, soon), Owed::AtMost(256));
+        assert_eq!(cut_off(0, 256, soon), Owed::AtMost(UNDER_WAY));
+        assert_eq!(cut_off(0, 8, soon), Owed::AtMost(8));
+        assert_eq!(cut_off(0, 256, late), Owed::Broken(UNDER_WAY));
+        assert_eq!(cut_off(3, 256, late), Owed::AtMost(256));
     }
 }

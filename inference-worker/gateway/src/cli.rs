@@ -2,7 +2,7 @@
 
 use clap::{Args, Parser, Subcommand};
 use openledger_chain::AccountId;
-use openledger_primitives::{BlockNumber, ChannelId, RevisionId};
+use openledger_primitives::{Balance, BlockNumber, ChannelId, RevisionId};
 use std::{net::SocketAddr, path::PathBuf};
 
 /// An OpenAI endpoint in front of a payment channel: signs vouchers, checks receipts.
@@ -63,7 +63,21 @@ pub struct Run {
     /// Address of the OpenAI API.
     #[arg(long, default_value = "127.0.0.1:8080")]
     pub listen: SocketAddr,
-    /// Another address that serves only `/metrics`.
+    /// File with a key that clients must send as bearer token, mode 600; or set OPENLEDGER_API_KEY.
+    /// Required when the address is not of this machine alone.
+    #[arg(long, value_name = "FILE")]
+    pub api_key: Option<PathBuf>,
+    /// Another host name under which clients of this machine may reach the gateway without a key;
+    /// can be repeated.
+    #[arg(long, value_name = "NAME")]
+    pub allow_host: Vec<String>,
+    /// Planck per 1,000 prompt tokens at most; a model that costs more is refused.
+    #[arg(long, value_name = "PLANCK")]
+    pub max_price_in: Option<Balance>,
+    /// Planck per 1,000 output tokens at most; a model that costs more is refused.
+    #[arg(long, value_name = "PLANCK")]
+    pub max_price_out: Option<Balance>,
+    /// Another address that serves only `/metrics`, to anyone who reaches it.
     #[arg(long)]
     pub metrics: Option<SocketAddr>,
     /// Requests that may wait for a free lane.

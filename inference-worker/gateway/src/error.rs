@@ -1,6 +1,6 @@
 //! What can go wrong between a client's request and its answer.
 
-use crate::check::Rejection;
+use crate::{api::Denied, check::Rejection};
 use openledger_chain::ChainError;
 use openledger_primitives::Balance;
 use serde_json::{json, Value};
@@ -58,10 +58,33 @@ pub enum GatewayError {
         /// Lanes that can be used.
         lanes: usize,
     },
+    /// What the worker did on a lane is not known yet.
+    #[error("lane {lane} of the channel waits for the worker, which {why}; try again shortly")]
+    Unsettled {
+        /// Which.
+        lane: u16,
+        /// What it waits for.
+        why: String,
+    },
+    /// The terms on chain cost more than the gateway's owner allows.
+    #[error("`{model}` costs {price} planck per 1,000 {of} tokens, this gateway pays at most {limit}; ask another model, or start the gateway with a higher `{option}`")]
+    TooDear {
+        /// What was asked for.
+        model: String,
+        /// Planck per 1,000 tokens.
+        price: Balance,
+        /// Planck per 1,000 tokens at most.
+        limit: Balance,
+        /// `prompt` or `output`.
+        of: &'static str,
+        /// The option that sets the limit.
+        option: &'static str,
+    },
+    /// The HTTP request must not be answered to whoever sent it.
+    #[error(transparent)]
+    Denied(#[from] Denied),
     /// No lane can be used.
-    #[error(
-        "every lane of channel {channel} is parked: {reason}; see `openledger-gateway status`"
-    )]
+    #[error("every lane of channel {channel} is parked: {reason}; see `openledger-gateway lanes`")]
     AllParked {
         /// Which channel.
         channel: u64,
@@ -97,6 +120,9 @@ pub enum GatewayError {
     /// The client went away.
     #[error("the client went away")]
     Cancelled,
+    /// The gateway was set up in a way it must not run.
+    #[error("{0}")]
+    Setup(String),
     /// The chain cannot be read.
     #[error("the chain cannot be read: {0}")]
     Chain(#[from] ChainError),
@@ -109,6 +135,22 @@ pub enum GatewayError {
 }
 
 impl GatewayError {
+    /// Whether the worker has other work of the lane under way.
+    pub fn is_lane_busy(&self) -> bool {
+        matches!(self, GatewayError::Refused { code, .. } if code == "voucher_lane_busy")
+    }
+
+    /// Whether the worker stands elsewhere on the lane than this gateway, so that it would refuse
+    /// every further voucher too.
+    pub fn is_lane_lost(&self) -> bool {
+        const LOST: [&str; 3] = [
+            "voucher_lane_lost",
+            "voucher_sequence",
+            "voucher_previous_receipt",
+        ];
+        matches!(self, GatewayError::Refused { code, .. } if LOST.contains(&code.as_str()))
+    }
+
     /// A request that is wrong in `param`.
     pub fn bad(code: &'static str, param: &str, message: impl Into<String>) -> Self {
         GatewayError::BadRequest {
@@ -122,9 +164,12 @@ impl GatewayError {
     pub fn status(&self) -> u16 {
         match self {
             GatewayError::BadRequest { .. } | GatewayError::TooLong { .. } => 400,
-            GatewayError::OverBudget { .. } | GatewayError::Channel { .. } => 402,
+            GatewayError::OverBudget { .. }
+            | GatewayError::Channel { .. }
+            | GatewayError::TooDear { .. } => 402,
+            GatewayError::Denied(denied) => denied.status(),
             GatewayError::UnknownModel(_) => 404,
-            GatewayError::Busy { .. } => 429,
+            GatewayError::Busy { .. } | GatewayError::Unsettled { .. } => 429,
             // A voucher that the worker refuses is this program's fault or the worker's, never the
             // client's; what is wrong with the request itself is passed on.
             GatewayError::Refused { status, code, .. } => match status {
@@ -137,7 +182,7 @@ impl GatewayError {
             | GatewayError::AllParked { .. } => 502,
             GatewayError::Chain(_) => 503,
             GatewayError::Cancelled => 499,
-            GatewayError::Text(_) | GatewayError::Data(_) => 500,
+            GatewayError::Text(_) | GatewayError::Data(_) | GatewayError::Setup(_) => 500,
         }
     }
 
@@ -150,6 +195,9 @@ impl GatewayError {
             GatewayError::Channel { .. } => "channel_unusable",
             GatewayError::UnknownModel(_) => "model_not_found",
             GatewayError::Busy { .. } => "lanes_busy",
+            GatewayError::Unsettled { .. } => "lane_unsettled",
+            GatewayError::TooDear { .. } => "price_above_limit",
+            GatewayError::Denied(denied) => denied.code(),
             GatewayError::AllParked { .. } => "lanes_parked",
             GatewayError::Worker { .. } => "worker_unreachable",
             GatewayError::Refused { code, .. } => code,
@@ -158,6 +206,7 @@ impl GatewayError {
             GatewayError::Cancelled => "cancelled",
             GatewayError::Chain(_) => "chain_unreachable",
             GatewayError::Data(_) => "data_unwritable",
+            GatewayError::Setup(_) => "setup",
             GatewayError::Text(_) => "model_unusable",
         }
     }
@@ -165,7 +214,7 @@ impl GatewayError {
     /// Seconds after which the client should try again.
     pub fn retry_after(&self) -> Option<u64> {
         match self {
-            GatewayError::Busy { .. } => Some(1),
+            GatewayError::Busy { .. } | GatewayError::Unsettled { .. } => Some(1),
             GatewayError::Chain(_) => Some(5),
             GatewayError::Refused { retry_after, .. } => *retry_after,
             _ => None,
@@ -175,7 +224,9 @@ impl GatewayError {
     /// OpenAI's error object.
     pub fn body(&self) -> Value {
         let kind = match self.status() {
+            401 => "authentication_error",
             402 => "insufficient_quota",
+            403 => "permission_error",
             429 => "rate_limit_error",
             status if status < 500 => "invalid_request_error",
             _ => "server_error",

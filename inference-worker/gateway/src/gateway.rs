@@ -4,9 +4,10 @@ use crate::{
     budget::{Budget, Funds},
     catalogue::Catalogue,
     check::Signer,
-    lanes::{adopt, settle, LaneGuard, LanePool, LaneState, LaneStore, Reconciled},
+    lanes::{adopt, settle, LaneGuard, LanePool, LaneState, LaneStore, Owed, Reconciled},
     metrics,
     upstream::Worker,
+    voucher::MaxPrice,
     GatewayError,
 };
 use futures::StreamExt;
@@ -15,7 +16,9 @@ use openledger_chain::{
     AccountId, ChainClient, Key,
 };
 use openledger_metering::{SignedReceipt, SignedVoucher};
-use openledger_primitives::{Balance, BlockNumber, ChannelId, Digest, KeyIndex, LaneIndex};
+use openledger_primitives::{
+    receipt::Receipt, Balance, BlockNumber, ChannelId, Digest, KeyIndex, LaneIndex,
+};
 use std::{
     collections::BTreeMap,
     path::PathBuf,
@@ -42,6 +45,8 @@ pub struct Settings {
     pub patience: Duration,
     /// Blocks after which a voucher no longer starts work.
     pub voucher_life: BlockNumber,
+    /// What a model may cost.
+    pub max_price: MaxPrice,
 }
 
 /// How long the channel and the worker are taken as they were read.
@@ -51,8 +56,20 @@ const STALE: Duration = Duration::from_secs(600);
 /// How often a worker is asked about a voucher in doubt, and how many times.
 const RESYNC_EVERY: Duration = Duration::from_millis(250);
 const RESYNC_TRIES: u32 = 40;
-/// Times that a worker must say that it did not use a voucher right after it was cut off.
-const RESYNC_QUIET: u32 = 8;
+/// Times that a worker is asked again when it says that it did not use a voucher that was just cut
+/// off: the request may still be on its way to it.
+const RESYNC_QUIET: u32 = 2;
+/// Answers in a row on one lane that the worker may break off and charge for.
+const BREAKS: u32 = 3;
+
+/// How long the worker is asked about a voucher in doubt.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ask {
+    /// Once: the worker itself said what it did.
+    Once,
+    /// Until it is done: the request was cut off a moment ago.
+    Patiently,
+}
 
 /// A running gateway.
 pub struct Gateway {
@@ -65,11 +82,14 @@ pub struct Gateway {
     pub(crate) pool: Arc<LanePool>,
     pub(crate) budget: Budget,
     pub(crate) voucher_life: BlockNumber,
+    pub(crate) max_price: MaxPrice,
     worker: AccountId,
     best: watch::Receiver<BlockNumber>,
     read: tokio::sync::Mutex<Read>,
     /// Cumulative charge of each lane used since the start, planck.
     cumulative: Mutex<BTreeMap<LaneIndex, Balance>>,
+    /// Answers in a row that the worker broke off and charged for, by lane.
+    breaks: Mutex<BTreeMap<LaneIndex, u32>>,
 }
 
 /// The channel and the worker as last read.
@@ -142,6 +162,7 @@ impl Gateway {
             pool,
             budget: Budget::default(),
             voucher_life: settings.voucher_life,
+            max_price: settings.max_price,
             worker: info.worker,
             best,
             read: tokio::sync::Mutex::new(Read {
@@ -150,6 +171,7 @@ impl Gateway {
                 upstream,
             }),
             cumulative: Mutex::new(cumulative),
+            breaks: Mutex::default(),
             chain,
         }))
     }
@@ -171,18 +193,31 @@ impl Gateway {
         Ok(read.upstream.clone())
     }
 
-    /// The worker's account and the key that receipts name by `index`, if it is in force.
-    pub async fn signer(&self, index: KeyIndex) -> Result<Signer, GatewayError> {
+    /// The worker's account and the key that a receipt names, if it is in force, or was when the
+    /// work began: a receipt in doubt may be older than the worker's present key.
+    pub async fn signer(&self, receipt: &Receipt) -> Result<Signer, GatewayError> {
         let mut read = self.read.lock().await;
         let now = self.best_block();
-        if read.worker.1.service_key(index, now).is_none() {
+        let find = |info: &WorkerInfo| {
+            info.service_key(receipt.key, now)
+                .or_else(|| info.service_key(receipt.key, receipt.start_block.min(now)))
+        };
+        if find(&read.worker.1).is_none() {
             // A new key may have been set since.
             self.refresh_worker(&mut read, true).await?;
         }
         Ok(Signer {
             worker: self.worker.0,
-            key: read.worker.1.service_key(index, now).map(|key| key.0),
+            key: find(&read.worker.1).map(|key| key.0),
         })
+    }
+
+    /// The worker without a key, for when there is no receipt to check.
+    fn no_signer(&self) -> Signer {
+        Signer {
+            worker: self.worker.0,
+            key: None,
+        }
     }
 
     async fn refresh_worker(&self, read: &mut Read, force: bool) -> Result<(), GatewayError> {
@@ -258,14 +293,24 @@ impl Gateway {
         })
     }
 
-    /// A free lane whose position is settled with the worker.
+    /// A free lane whose position is settled with the worker. One on which the worker is not done is
+    /// left for later.
     pub async fn lane(&self) -> Result<(LaneGuard, LaneState), GatewayError> {
+        let mut tried = 0_usize;
         loop {
             let mut guard = self.pool.acquire().await?;
-            match self.prepare(&mut guard).await? {
-                Some(state) => return Ok((guard, state)),
+            match self.prepare(&mut guard).await {
+                Ok(Some(state)) => return Ok((guard, state)),
                 // Parked: the pool says when no lane is left.
-                None => drop(guard),
+                Ok(None) => drop(guard),
+                Err(error @ GatewayError::Unsettled { .. }) => {
+                    drop(guard);
+                    tried = tried.saturating_add(1);
+                    if tried >= self.pool.usable() {
+                        return Err(error);
+                    }
+                }
+                Err(error) => return Err(error),
             }
         }
     }
@@ -275,14 +320,14 @@ impl Gateway {
         match self.store.lane(self.channel, lane)? {
             Some(state) if state.pending.is_none() => Ok(Some(state)),
             Some(mut state) => {
-                self.resolve(guard, &mut state, None).await?;
+                self.resolve(guard, &mut state, Ask::Once).await?;
                 Ok(state.parked.is_none().then_some(state))
             }
             None => self.adopt(guard).await,
         }
     }
 
-    /// Takes over a lane that this gateway knows nothing of.
+    /// Takes over a lane of which this gateway has no record.
     async fn adopt(&self, guard: &mut LaneGuard) -> Result<Option<LaneState>, GatewayError> {
         let lane = guard.lane();
         let info = self.channel_info().await?;
@@ -294,8 +339,16 @@ impl Gateway {
                 (known.next_sequence.saturating_sub(1), known.cumulative)
             });
         let report = self.upstream().await?.lane(self.channel, lane).await?;
-        let index = report.receipt.map_or(0, |signed| signed.receipt.key);
-        let signer = self.signer(index).await?;
+        if report.in_flight {
+            return Err(working(lane));
+        }
+        let signer = match &report.receipt {
+            Some(signed) => self.signer(&signed.receipt).await?,
+            None => self.no_signer(),
+        };
+        if let (Some(signed), None) = (&report.receipt, signer.key) {
+            return Err(key_unknown(lane, signed.receipt.key));
+        }
         match adopt(
             self.channel,
             lane,
@@ -316,7 +369,7 @@ impl Gateway {
         }
     }
 
-    /// Settles a voucher in doubt by asking the worker. `delivered` are the output tokens seen.
+    /// Settles a voucher in doubt by asking the worker.
     ///
     /// # Errors
     /// When the worker cannot be asked or is not done; the lane stays in doubt.
@@ -324,30 +377,43 @@ impl Gateway {
         &self,
         guard: &mut LaneGuard,
         state: &mut LaneState,
-        delivered: Option<u32>,
+        ask: Ask,
     ) -> Result<(), GatewayError> {
         let lane = guard.lane();
         let worker = self.upstream().await?;
-        let mut quiet = 0;
-        for _ in 0..RESYNC_TRIES {
-            let Some(mut pending) = state.pending.clone() else {
+        let (mut quiet, tries) = match ask {
+            Ask::Once => (0, 1),
+            Ask::Patiently => (RESYNC_QUIET, RESYNC_TRIES),
+        };
+        let mut why = working(lane);
+        for tried in 0..tries {
+            if tried > 0 {
+                tokio::time::sleep(RESYNC_EVERY).await;
+            }
+            let Some(pending) = state.pending.clone() else {
                 return Ok(());
             };
-            pending.delivered = delivered.or(pending.delivered);
             let report = worker.lane(self.channel, lane).await?;
-            let index = report.receipt.map_or(0, |signed| signed.receipt.key);
-            let signer = self.signer(index).await?;
+            let signer = match &report.receipt {
+                Some(signed) => self.signer(&signed.receipt).await?,
+                None => self.no_signer(),
+            };
             match settle(&state.position, &pending, &report, &signer) {
-                // A worker that was just cut off may be writing its receipt: ask a few times.
-                Reconciled::Unused if delivered.is_some() && quiet < RESYNC_QUIET => {
-                    quiet = quiet.saturating_add(1);
-                    tokio::time::sleep(RESYNC_EVERY).await;
-                }
+                Reconciled::Unused if quiet > 0 => quiet = quiet.saturating_sub(1),
                 Reconciled::Unused => {
                     state.pending = None;
                     return self.store.put(self.channel, lane, state);
                 }
                 Reconciled::Accepted(signed) => {
+                    if matches!(pending.owed, Owed::Broken(_)) && signed.receipt.fee > 0 {
+                        let breaks = self.broke_off(lane);
+                        if breaks >= BREAKS {
+                            let reason = format!(
+                                "the worker broke off {breaks} answers in a row and charged for them"
+                            );
+                            return self.park(guard, state, reason);
+                        }
+                    }
                     tracing::info!(
                         channel = self.channel,
                         lane,
@@ -358,13 +424,27 @@ impl Gateway {
                     return self.accept(lane, state, &signed);
                 }
                 Reconciled::Parked(reason) => return self.park(guard, state, reason),
-                Reconciled::Working => tokio::time::sleep(RESYNC_EVERY).await,
+                Reconciled::Working => why = working(lane),
+                Reconciled::KeyUnknown(index) => why = key_unknown(lane, index),
             }
         }
-        Err(GatewayError::Worker {
-            url: worker.url().to_owned(),
-            problem: format!("does not finish the request on lane {lane}"),
-        })
+        Err(why)
+    }
+
+    /// Counts an answer that the worker broke off; how many there were since the last whole one.
+    fn broke_off(&self, lane: LaneIndex) -> u32 {
+        let mut breaks = self.breaks.lock().unwrap_or_else(PoisonError::into_inner);
+        let count = breaks.entry(lane).or_default();
+        *count = count.saturating_add(1);
+        *count
+    }
+
+    /// Notes that an answer came whole and passed.
+    pub(crate) fn answered(&self, lane: LaneIndex) {
+        self.breaks
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .remove(&lane);
     }
 
     /// Acknowledges the receipt of the voucher in doubt: from here on the next voucher builds on it.
@@ -417,6 +497,20 @@ impl Gateway {
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .insert(lane, cumulative);
+    }
+}
+
+fn working(lane: LaneIndex) -> GatewayError {
+    GatewayError::Unsettled {
+        lane,
+        why: "is not done with an earlier request".into(),
+    }
+}
+
+fn key_unknown(lane: LaneIndex, index: KeyIndex) -> GatewayError {
+    GatewayError::Unsettled {
+        lane,
+        why: format!("signed with service key {index}, which the chain does not have yet as far as this gateway's node knows"),
     }
 }
 

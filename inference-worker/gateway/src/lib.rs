@@ -13,7 +13,7 @@
 //! | [`lanes`] | state of each lane on disk, which lane is free, resync with the worker |
 //! | [`catalogue`] | models, their terms and their tokenizers |
 //! | [`check`] | what a receipt must satisfy |
-//! | [`commands`] | `open-channel`, `close`, `status` |
+//! | [`commands`] | `open-channel`, `close`, `status`, `lanes`, `release` |
 
 pub mod answer;
 pub mod api;
@@ -32,3 +32,4 @@ pub mod voucher;
 pub use error::GatewayError;
 pub use gateway::{Gateway, Settings};
 pub use readiness::Readiness;
+pub use voucher::MaxPrice;

@@ -8,16 +8,19 @@ use cli::{Cli, Command};
 use metrics_exporter_prometheus::PrometheusBuilder;
 use openledger_chain::{ChainClient, Key, Submitter, SubmitterOptions, OPEN};
 use openledger_gateway::{
-    api,
+    api::{self, Access, ApiKey},
     commands::{self, Close},
     lanes::LaneStore,
-    Gateway, Settings,
+    Gateway, MaxPrice, Settings,
 };
 use std::{net::SocketAddr, path::Path, time::Duration};
 use tracing_subscriber::EnvFilter;
 
 /// How long the programs wait for a node that is still starting.
 const NODE_PATIENCE: Duration = Duration::from_secs(60);
+
+/// Environment variable with the API key that clients must send.
+const API_KEY: &str = "OPENLEDGER_API_KEY";
 
 #[tokio::main]
 async fn main() -> Result<()> {
@@ -49,6 +52,12 @@ fn submitter(chain: &ChainClient, key: &Path) -> Result<Submitter> {
 }
 
 async fn run(options: cli::Run) -> Result<()> {
+    let key = match (&options.api_key, std::env::var(API_KEY)) {
+        (Some(path), _) => Some(ApiKey::from_file(path)?),
+        (None, Ok(key)) => Some(ApiKey::new(&key).context(API_KEY)?),
+        (None, Err(_)) => None,
+    };
+    let access = Access::new(options.listen, options.allow_host, key)?;
     let recorder = PrometheusBuilder::new().build_recorder();
     let handle = recorder.handle();
     metrics::set_global_recorder(recorder).context("a metrics recorder is set already")?;
@@ -74,6 +83,10 @@ async fn run(options: cli::Run) -> Result<()> {
             queue: options.queue,
             patience: Duration::from_secs(options.patience),
             voucher_life: options.voucher_life,
+            max_price: MaxPrice {
+                input: options.max_price_in,
+                output: options.max_price_out,
+            },
         },
     )
     .await?;
@@ -90,9 +103,13 @@ async fn run(options: cli::Run) -> Result<()> {
             }
         });
     }
-    api::serve(options.listen, api::router(gateway, handle), stop_signal())
-        .await
-        .with_context(|| format!("cannot serve on {}", options.listen))
+    api::serve(
+        options.listen,
+        api::router(gateway, access, handle),
+        stop_signal(),
+    )
+    .await
+    .with_context(|| format!("cannot serve on {}", options.listen))
 }
 
 /// Resolves on Ctrl-C or SIGTERM.

@@ -36,6 +36,39 @@ impl Terms {
     }
 }
 
+/// What the gateway's owner pays at most, planck per 1,000 tokens; no limit where there is none.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct MaxPrice {
+    /// For prompt tokens.
+    pub input: Option<Balance>,
+    /// For output tokens.
+    pub output: Option<Balance>,
+}
+
+impl MaxPrice {
+    /// Refuses terms that cost more.
+    ///
+    /// # Errors
+    /// [`GatewayError::TooDear`].
+    pub fn check(&self, model: &str, terms: &Terms) -> Result<(), GatewayError> {
+        for (price, limit, of, option) in [
+            (terms.price_in, self.input, "prompt", "--max-price-in"),
+            (terms.price_out, self.output, "output", "--max-price-out"),
+        ] {
+            if let Some(limit) = limit.filter(|limit| price > *limit) {
+                return Err(GatewayError::TooDear {
+                    model: model.to_owned(),
+                    price,
+                    limit,
+                    of,
+                    option,
+                });
+            }
+        }
+        Ok(())
+    }
+}
+
 /// Where a lane stands: what the next voucher builds on.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Encode, Decode)]
 pub struct Position {
@@ -103,6 +136,29 @@ pub fn voucher(position: &Position, order: &Order<'_>) -> Result<Voucher, Gatewa
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_model_that_costs_more_than_allowed_is_refused() {
+        let terms = Terms {
+            index: 0,
+            price_in: 10,
+            price_out: 20,
+        };
+        assert!(MaxPrice::default().check("m", &terms).is_ok());
+        let limits = |input, output| MaxPrice {
+            input: Some(input),
+            output: Some(output),
+        };
+        assert!(limits(10, 20).check("m", &terms).is_ok());
+        for (limits, option) in [
+            (limits(9, 20), "--max-price-in"),
+            (limits(10, 19), "--max-price-out"),
+        ] {
+            let error = limits.check("m", &terms).unwrap_err();
+            assert_eq!((error.status(), error.code()), (402, "price_above_limit"));
+            assert!(error.to_string().contains(option), "{error}");
+        }
+    }
 
     #[test]
     fn a_voucher_builds_on_the_last_receipt_and_covers_the_most_it_may_cost() {

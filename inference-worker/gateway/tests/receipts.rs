@@ -4,7 +4,7 @@
 use openledger_chain::Key;
 use openledger_gateway::{
     check::{check, check_undelivered, Delivery, Rejection, Signer},
-    lanes::{adopt, settle, LaneState, Pending, Reconciled},
+    lanes::{adopt, settle, LaneState, Owed, Pending, Reconciled},
     upstream::LaneReport,
     voucher::{voucher, Order, Position, Terms},
 };
@@ -70,7 +70,7 @@ fn pending() -> Pending {
         signature: own().sign_hash(&voucher.hash()),
         terms: TERMS,
         tokens_in: 21,
-        delivered: None,
+        owed: Owed::Signed,
     }
 }
 
@@ -226,6 +226,7 @@ fn report(receipt: Receipt) -> LaneReport {
     LaneReport {
         sequence: pending.voucher.sequence,
         cumulative: receipt.cum,
+        in_flight: false,
         voucher: Some(SignedVoucher {
             voucher: pending.voucher,
             signature: pending.signature,
@@ -246,6 +247,7 @@ fn a_request_broken_off_is_settled_by_the_workers_report() {
     let unused = LaneReport {
         sequence: POSITION.sequence,
         cumulative: POSITION.cumulative,
+        in_flight: false,
         voucher: None,
         receipt: None,
     };
@@ -311,9 +313,128 @@ fn a_lane_is_taken_over_only_when_the_worker_proves_it() {
     let nothing = LaneReport {
         sequence: 0,
         cumulative: 0,
+        in_flight: false,
         voucher: None,
         receipt: None,
     };
     assert_eq!(adopted((0, 0), &nothing, &own()), Ok(LaneState::default()));
     assert!(adopted((3, 10), &nothing, &own()).is_err());
+}
+
+/// A voucher in doubt under which so much may be charged.
+fn owing(owed: Owed) -> Pending {
+    Pending { owed, ..pending() }
+}
+
+fn settled(owed: Owed, report: &LaneReport) -> Reconciled {
+    settle(&POSITION, &owing(owed), report, &signer())
+}
+
+#[test]
+fn a_refused_request_that_is_charged_all_the_same_parks_the_lane() {
+    // bill_without_delivery: the worker keeps the voucher, answers with an error, and shows its own
+    // receipt of all that the voucher covers.
+    let charge = TERMS.fee(21, 64).unwrap();
+    let mut receipt = honest(Outcome::Complete);
+    receipt.tokens_out = 64;
+    receipt.fee = charge;
+    receipt.cum = POSITION.cumulative + charge;
+    assert!(matches!(
+        settled(Owed::Nothing, &report(receipt)),
+        Reconciled::Parked(reason) if reason.contains("did not answer")
+    ));
+    // Nor the prompt alone.
+    receipt.tokens_out = 0;
+    receipt.fee = TERMS.fee(21, 0).unwrap();
+    receipt.cum = POSITION.cumulative + receipt.fee;
+    assert!(matches!(
+        settled(Owed::Nothing, &report(receipt)),
+        Reconciled::Parked(_)
+    ));
+    // A failure that charges nothing keeps the sequence going.
+    let failed = report(honest(Outcome::Failed));
+    assert!(matches!(
+        settled(Owed::Nothing, &failed),
+        Reconciled::Accepted(_)
+    ));
+}
+
+#[test]
+fn a_broken_off_answer_is_charged_for_what_could_have_come() {
+    let receipt = report(honest(Outcome::Cancelled));
+    for (owed, accepted) in [
+        (Owed::Signed, true),
+        (Owed::AtMost(TOKENS_OUT), true),
+        (Owed::AtMost(TOKENS_OUT - 1), false),
+        (Owed::Broken(TOKENS_OUT), true),
+        (Owed::Broken(TOKENS_OUT - 1), false),
+        // The whole chunk, however much was under way when the client left.
+        (Owed::AtMost(64), true),
+    ] {
+        let settled = settled(owed, &receipt);
+        assert_eq!(
+            matches!(settled, Reconciled::Accepted(_)),
+            accepted,
+            "{owed:?}: {settled:?}"
+        );
+    }
+}
+
+#[test]
+fn a_worker_that_is_not_done_is_asked_again() {
+    let unused = LaneReport {
+        sequence: POSITION.sequence,
+        cumulative: POSITION.cumulative,
+        in_flight: false,
+        voucher: None,
+        receipt: None,
+    };
+    let working = LaneReport {
+        in_flight: true,
+        ..unused.clone()
+    };
+    assert_eq!(settled(Owed::Signed, &working), Reconciled::Working);
+    assert_eq!(settled(Owed::Signed, &unused), Reconciled::Unused);
+    // A worker that lost its records has not used it either.
+    let blank = LaneReport {
+        sequence: 0,
+        cumulative: 0,
+        ..unused.clone()
+    };
+    assert_eq!(settled(Owed::Nothing, &blank), Reconciled::Unused);
+    // Used, but without anything to show for it.
+    let silent = LaneReport {
+        sequence: POSITION.sequence + 1,
+        ..unused
+    };
+    assert!(matches!(
+        settled(Owed::Signed, &silent),
+        Reconciled::Parked(_)
+    ));
+}
+
+#[test]
+fn a_key_that_the_node_does_not_know_yet_leaves_the_lane_in_doubt() {
+    let late = Signer {
+        key: None,
+        ..signer()
+    };
+    let mut receipt = honest(Outcome::Complete);
+    receipt.key = 3;
+    assert_eq!(
+        settle(&POSITION, &pending(), &report(receipt), &late),
+        Reconciled::KeyUnknown(3)
+    );
+}
+
+#[test]
+fn what_was_not_signed_for_is_not_taken_over() {
+    // Within max_fee, at another price or another length.
+    let bends: [fn(&mut Receipt); 2] = [|r| r.tokens_out = 65, |r| r.tokens_in = 22];
+    for bend in bends {
+        let mut receipt = honest(Outcome::Complete);
+        bend(&mut receipt);
+        let report = report(receipt);
+        assert!(adopt(8, 1, (0, 0), &report, &own().public(), &signer()).is_err());
+    }
 }

@@ -9,6 +9,7 @@ pub(super) async fn question(
     request: &Request,
 ) -> Result<Question, GatewayError> {
     let model = gateway.catalogue.find(&request.model).await?;
+    gateway.max_price.check(&request.model, &model.terms)?;
     let base = model.base.clone();
     let prompt = request.prompt.clone();
     let tokens_in = tokio::task::spawn_blocking(move || match &prompt {

@@ -1,9 +1,11 @@
 //! HTTP: routes, OpenAI's bodies and errors.
 
+mod access;
 mod ask;
 mod reply;
 mod request;
 mod routes;
 
+pub use access::{Access, ApiKey, Denied};
 pub use request::{Request, Sampling};
 pub use routes::{metrics_router, router, serve};

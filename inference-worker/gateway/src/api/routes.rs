@@ -1,6 +1,7 @@
 //! The routes.
 
 use super::{
+    access::Access,
     ask,
     reply::{receipt_id, Reply},
     request::Request,
@@ -16,6 +17,7 @@ use axum::{
     body::{Body, Bytes},
     extract::{DefaultBodyLimit, State},
     http::{header, HeaderMap, HeaderValue, StatusCode},
+    middleware::{self, Next},
     response::{IntoResponse, Response},
     routing::{get, post},
     Json, Router,
@@ -31,8 +33,8 @@ const MAX_BODY: usize = 4 << 20;
 /// Pieces of text that may wait for a slow client.
 const PIECES: usize = 64;
 
-/// The gateway's HTTP API; `/metrics` renders `metrics`.
-pub fn router(gateway: Arc<Gateway>, metrics: PrometheusHandle) -> Router {
+/// The gateway's HTTP API for whom `access` lets in; `/metrics` renders `metrics`.
+pub fn router(gateway: Arc<Gateway>, access: Access, metrics: PrometheusHandle) -> Router {
     Router::new()
         .route("/v1/chat/completions", post(chat))
         .route("/v1/completions", post(text))
@@ -44,6 +46,17 @@ pub fn router(gateway: Arc<Gateway>, metrics: PrometheusHandle) -> Router {
         .with_state(gateway)
         .merge(metrics_router(metrics))
         .fallback(unknown)
+        .layer(middleware::from_fn_with_state(Arc::new(access), admit))
+}
+
+/// Answers a request only when [`Access`] lets it in.
+async fn admit(
+    State(access): State<Arc<Access>>,
+    request: axum::extract::Request,
+    next: Next,
+) -> Result<Response, GatewayError> {
+    access.check(request.method(), request.uri().path(), request.headers())?;
+    Ok(next.run(request).await)
 }
 
 /// `/metrics` alone.
@@ -241,7 +254,7 @@ async fn models(State(gateway): State<Arc<Gateway>>) -> Result<Json<Value>, Gate
         .list()
         .await?
         .iter()
-        .map(|(info, terms)| describe(&info.label(), info, terms))
+        .map(|(id, info, terms)| describe(id, info, terms))
         .collect();
     Ok(Json(json!({"object": "list", "data": list})))
 }

@@ -6,4 +6,4 @@ mod state;
 
 pub use pool::{LaneGuard, LanePool};
 pub use resync::{adopt, settle, Reconciled};
-pub use state::{LaneState, LaneStore, Pending};
+pub use state::{LaneState, LaneStore, Owed, Pending};

@@ -4,7 +4,7 @@
 use crate::GatewayError;
 use openledger_primitives::{ChannelId, LaneIndex};
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, VecDeque},
     sync::{
         atomic::{AtomicUsize, Ordering},
         Arc, Mutex, MutexGuard, PoisonError,
@@ -25,7 +25,9 @@ pub struct LanePool {
 
 #[derive(Default)]
 struct Lanes {
-    free: Vec<LaneIndex>,
+    /// The one that was used longest ago is next: a lane that does not work is not met again until
+    /// all others were.
+    free: VecDeque<LaneIndex>,
     /// Why each parked lane is parked.
     parked: BTreeMap<LaneIndex, String>,
     usable: usize,
@@ -54,10 +56,10 @@ impl LanePool {
                 Some(reason) => {
                     state.parked.insert(lane, reason);
                 }
-                None => state.free.push(lane),
+                None => state.free.push_back(lane),
             }
         }
-        state.free.sort_by_key(|lane| std::cmp::Reverse(*lane));
+        state.free.make_contiguous().sort_unstable();
         state.usable = state.free.len();
         Arc::new(LanePool {
             channel,
@@ -116,7 +118,7 @@ impl LanePool {
         let lane = self
             .lock()
             .free
-            .pop()
+            .pop_front()
             .ok_or(GatewayError::Busy { lanes: usable })?;
         Ok(LaneGuard {
             pool: self.clone(),
@@ -170,7 +172,7 @@ impl Drop for LaneGuard {
                     permit.forget();
                 }
             }
-            None => lanes.free.push(self.lane),
+            None => lanes.free.push_back(self.lane),
         }
     }
 }
@@ -200,6 +202,16 @@ mod tests {
         let lane = a.lane();
         drop(a);
         assert_eq!(pool.acquire().await.unwrap().lane(), lane);
+    }
+
+    #[tokio::test]
+    async fn a_lane_given_back_waits_for_its_turn() {
+        let pool = pool(3, 0);
+        let mut used = Vec::new();
+        for _ in 0..4 {
+            used.push(pool.acquire().await.unwrap().lane());
+        }
+        assert_eq!(used, [0, 1, 2, 0]);
     }
 
     #[tokio::test]

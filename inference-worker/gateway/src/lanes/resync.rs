@@ -2,16 +2,12 @@
 
 use crate::{
     check::{check_undelivered, Rejection, Signer},
-    lanes::{LaneState, Pending},
+    lanes::{LaneState, Owed, Pending},
     upstream::LaneReport,
     voucher::Position,
 };
 use openledger_metering::{verify, ReceiptFault, SignedReceipt, SignedVoucher};
-use openledger_primitives::{ChannelId, LaneIndex, PublicKey, Sequence};
-
-/// Output tokens that may have been under way when an answer broke off: charged by the worker, not
-/// seen here.
-const IN_FLIGHT: u32 = 128;
+use openledger_primitives::{ChannelId, KeyIndex, LaneIndex, PublicKey, Sequence};
 
 /// What a comparison with the worker's report comes to.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -20,8 +16,11 @@ pub enum Reconciled {
     Unused,
     /// The voucher in doubt was used; its receipt is acceptable.
     Accepted(Box<SignedReceipt>),
-    /// The worker has it and is not done: ask again.
+    /// The worker has work of this lane under way: ask again.
     Working,
+    /// Its receipt names a service key that is not in force as far as is known here, which is late
+    /// when a key was just set: ask again.
+    KeyUnknown(KeyIndex),
     /// Gateway and worker cannot be brought together.
     Parked(String),
 }
@@ -33,7 +32,11 @@ pub fn settle(
     report: &LaneReport,
     signer: &Signer,
 ) -> Reconciled {
-    if report.sequence == position.sequence {
+    if report.in_flight {
+        return Reconciled::Working;
+    }
+    // A worker that lost its records goes on from where the chain stands, or refuses the next voucher.
+    if report.sequence == position.sequence || report.sequence == 0 {
         return Reconciled::Unused;
     }
     if report.sequence != pending.voucher.sequence {
@@ -49,31 +52,34 @@ pub fn settle(
         return Reconciled::Parked("the worker holds another voucher of this sequence".into());
     }
     let Some(signed) = report.receipt else {
-        return Reconciled::Working;
+        return Reconciled::Parked("the worker used the voucher and shows no receipt".into());
     };
-    // The report still shows the receipt before while the answer is being computed.
     if signed.receipt.voucher != pending.voucher.hash() {
-        return if signed.receipt.hash() == position.receipt {
-            Reconciled::Working
-        } else {
-            Reconciled::Parked(Rejection::from(ReceiptFault::Voucher).to_string())
-        };
+        return Reconciled::Parked(Rejection::from(ReceiptFault::Voucher).to_string());
     }
-    // Without the delivered text its commitment cannot be checked; its length can, nearly.
-    let bound = pending
-        .delivered
-        .map_or(pending.voucher.max_out, |delivered| {
-            delivered.saturating_add(IN_FLIGHT)
-        });
-    if let Err(rejection) = check_undelivered(&signed, pending, signer, bound) {
-        return Reconciled::Parked(rejection.to_string());
+    // Without the delivered text its commitment cannot be checked; what it may charge can.
+    let bound = match pending.owed {
+        Owed::Signed => pending.voucher.max_out,
+        Owed::AtMost(tokens) | Owed::Broken(tokens) => tokens,
+        Owed::Nothing if signed.receipt.fee != 0 => {
+            return Reconciled::Parked(format!(
+                "the worker charges {} planck for a request that it did not answer",
+                signed.receipt.fee
+            ));
+        }
+        Owed::Nothing => 0,
+    };
+    match check_undelivered(&signed, pending, signer, bound) {
+        Ok(()) => Reconciled::Accepted(Box::new(signed)),
+        Err(Rejection::Key(index)) => Reconciled::KeyUnknown(index),
+        Err(rejection) => Reconciled::Parked(rejection.to_string()),
     }
-    Reconciled::Accepted(Box::new(signed))
 }
 
 /// A lane of which this gateway knows nothing, as far as chain and worker agree on it: the worker's
 /// last voucher must be by this gateway's own key, its receipt must follow from it, and it must not
-/// lie before what the chain has settled.
+/// lie before what the chain has settled. Only for a lane that has no record here: over a record it
+/// would acknowledge what was never checked.
 pub fn adopt(
     channel: ChannelId,
     lane: LaneIndex,
@@ -109,6 +115,8 @@ pub fn adopt(
     let key = signer.key.ok_or("the worker's key is not in force")?;
     if receipt.voucher != voucher.hash()
         || !verify(&key, &receipt.hash(), &signed.signature)
+        || receipt.tokens_in > voucher.max_in
+        || receipt.tokens_out > voucher.max_out
         || receipt.fee > voucher.max_fee
         || voucher.prev_cum.checked_add(receipt.fee) != Some(receipt.cum)
     {

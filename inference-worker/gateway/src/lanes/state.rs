@@ -8,7 +8,7 @@ use openledger_metering::{SignedReceipt, SignedVoucher};
 use openledger_primitives::{voucher::Voucher, ChannelId, LaneIndex, Sequence, Signature};
 use parity_scale_codec::{Decode, Encode};
 use redb::{Database, ReadableDatabase, TableDefinition};
-use std::path::Path;
+use std::{os::unix::fs::DirBuilderExt, path::Path};
 
 const LANES: TableDefinition<(u64, u16), &[u8]> = TableDefinition::new("lanes");
 /// (channel, lane, sequence) → voucher, its signature, receipt, its signature: the consumer's
@@ -27,8 +27,26 @@ pub struct Pending {
     pub terms: Terms,
     /// Prompt tokens counted; zero when an answer goes on.
     pub tokens_in: u32,
-    /// Output tokens seen to be delivered; `None` when the program ended before it knew.
-    pub delivered: Option<u32>,
+    /// What may be charged under it.
+    pub owed: Owed,
+}
+
+/// What may be charged under a voucher whose answer was not received to its end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
+pub enum Owed {
+    /// All that was signed for: this program ended before the answer did.
+    #[codec(index = 0)]
+    Signed,
+    /// So many output tokens at most: the answer was cut off on this side.
+    #[codec(index = 1)]
+    AtMost(u32),
+    /// So many output tokens at most: the worker, or the way to it, broke the answer off. It is not
+    /// put up with for ever.
+    #[codec(index = 2)]
+    Broken(u32),
+    /// Nothing: the worker refused the request, or says that it failed.
+    #[codec(index = 3)]
+    Nothing,
 }
 
 /// A lane.
@@ -54,7 +72,11 @@ fn data<E: std::fmt::Display>(error: E) -> GatewayError {
 impl LaneStore {
     /// Opens or creates `lanes.redb` in `folder`. One process at a time.
     pub fn open(folder: &Path) -> Result<Self, GatewayError> {
-        std::fs::create_dir_all(folder)
+        // What was asked, answered and paid is nobody else's business.
+        std::fs::DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(folder)
             .map_err(|error| GatewayError::Data(format!("{}: {error}", folder.display())))?;
         let path = folder.join("lanes.redb");
         let database = Database::create(&path)
@@ -114,18 +136,6 @@ impl LaneStore {
             .open_table(LANES)
             .map_err(data)?
             .insert((channel, lane), state.encode().as_slice())
-            .map_err(data)?;
-        write.commit().map_err(data)
-    }
-
-    /// Forgets where a lane stands, so that it is compared with chain and worker before its next use.
-    /// Its receipts stay.
-    pub fn forget(&self, channel: ChannelId, lane: LaneIndex) -> Result<(), GatewayError> {
-        let write = self.database.begin_write().map_err(data)?;
-        write
-            .open_table(LANES)
-            .map_err(data)?
-            .remove((channel, lane))
             .map_err(data)?;
         write.commit().map_err(data)
     }
@@ -193,6 +203,16 @@ impl LaneStore {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_data_folder_is_the_owners_alone() {
+        use std::os::unix::fs::PermissionsExt;
+        let folder = tempfile::tempdir().unwrap();
+        let data = folder.path().join("deep").join("gateway");
+        LaneStore::open(&data).unwrap();
+        let mode = std::fs::metadata(&data).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o700);
+    }
 
     #[test]
     fn a_lane_survives_a_restart() {

@@ -1,8 +1,14 @@
 //! The models of the channel's worker: names, terms, tokenizers.
 
+mod names;
+
 use crate::{voucher::Terms, GatewayError};
+use names::Names;
 use openledger_chain::{apis::models::RevisionInfo, AccountId, ChainClient};
-use openledger_primitives::{Digest, RevisionId};
+use openledger_primitives::{
+    revision::{ModelRef, RevisionStatus},
+    Digest, RevisionId,
+};
 use openledger_store::Store;
 use openledger_text::{Message, TextModel};
 use serde_json::Value;
@@ -42,7 +48,8 @@ pub struct Model {
 #[derive(Default)]
 struct Cache {
     served: Option<(Instant, Vec<RevisionId>)>,
-    models: HashMap<RevisionId, Arc<RevisionInfo>>,
+    models: HashMap<RevisionId, (Instant, Arc<RevisionInfo>)>,
+    names: Names,
     terms: HashMap<RevisionId, (Instant, Terms)>,
     bases: HashMap<Digest, Arc<BaseText>>,
 }
@@ -102,15 +109,21 @@ impl Catalogue {
         }
     }
 
-    /// Everything that the worker serves.
-    pub async fn list(&self) -> Result<Vec<(Arc<RevisionInfo>, Terms)>, GatewayError> {
+    /// Everything that the worker serves, each with what to ask it by: its name where the name means
+    /// it, else its number.
+    pub async fn list(&self) -> Result<Vec<(String, Arc<RevisionInfo>, Terms)>, GatewayError> {
         let mut cache = self.cache.lock().await;
         let mut models = Vec::new();
-        for revision in self.served(&mut cache).await? {
-            if let Some(info) = self.info(&mut cache, revision).await? {
-                let terms = self.terms(&mut cache, &info).await?;
-                models.push((info, terms));
-            }
+        let served = self.infos(&mut cache).await?;
+        for info in &served {
+            let label = info.label();
+            let named = self.named(&mut cache, &served, &label).await?;
+            let id = match named {
+                Some(named) if named.revision == info.revision => label,
+                _ => info.revision.to_string(),
+            };
+            let terms = self.terms(&mut cache, info).await?;
+            models.push((id, info.clone(), terms));
         }
         Ok(models)
     }
@@ -120,35 +133,71 @@ impl Catalogue {
     pub async fn warm(&self) -> Result<usize, GatewayError> {
         let models = self.list().await?;
         let mut cache = self.cache.lock().await;
-        for (info, _) in &models {
+        for (_, info, _) in &models {
             self.base(&mut cache, info.base_manifest).await?;
         }
         Ok(models.len())
     }
 
-    /// The model of a name: a decimal revision, or what its developer called it. Of several
-    /// revisions with one name it is the latest.
+    /// The model of a name, or of a decimal number, which is a revision; [`names`] has the rule.
+    ///
+    /// # Errors
+    /// [`GatewayError::UnknownModel`] when the worker serves no such model.
     pub async fn find(&self, name: &str) -> Result<Model, GatewayError> {
         let mut cache = self.cache.lock().await;
-        let served = self.served(&mut cache).await?;
-        let mut found = None;
-        match name.parse::<RevisionId>() {
-            Ok(revision) if served.contains(&revision) => {
-                found = self.info(&mut cache, revision).await?;
+        let found = match name.parse::<RevisionId>() {
+            Ok(revision) if self.served(&mut cache).await?.contains(&revision) => {
+                self.info(&mut cache, revision, FRESH).await?
             }
-            _ => {
-                for revision in served {
-                    let info = self.info(&mut cache, revision).await?;
-                    if let Some(info) = info.filter(|info| info.label() == name) {
-                        found = Some(info);
-                    }
+            Ok(_) => None,
+            Err(_) => {
+                let served = self.infos(&mut cache).await?;
+                match self.named(&mut cache, &served, name).await? {
+                    Some(info) => self.info(&mut cache, info.revision, FRESH).await?,
+                    None => None,
                 }
             }
-        }
-        let info = found.ok_or_else(|| GatewayError::UnknownModel(name.to_owned()))?;
+        };
+        let info = found
+            .filter(|info| info.status == RevisionStatus::Live)
+            .ok_or_else(|| GatewayError::UnknownModel(name.to_owned()))?;
         let terms = self.terms(&mut cache, &info).await?;
         let base = self.base(&mut cache, info.base_manifest).await?;
         Ok(Model { info, terms, base })
+    }
+
+    /// What a name means among `served`.
+    async fn named(
+        &self,
+        cache: &mut Cache,
+        served: &[Arc<RevisionInfo>],
+        name: &str,
+    ) -> Result<Option<Arc<RevisionInfo>>, GatewayError> {
+        if name.parse::<RevisionId>().is_ok() {
+            return Ok(None);
+        }
+        if let Some(base) = names::base(served, name) {
+            return Ok(Some(base));
+        }
+        // A name that nothing served has needs no look at the chain.
+        let known = served
+            .iter()
+            .any(|info| matches!(info.model, ModelRef::Adapter(_)) && info.name == name.as_bytes());
+        if !known {
+            return Ok(None);
+        }
+        let first = cache.names.first(&self.chain, name).await?;
+        Ok(first.and_then(|adapter| names::newest(served, adapter)))
+    }
+
+    /// What is served, by revision, as it was read within [`STALE`].
+    async fn infos(&self, cache: &mut Cache) -> Result<Vec<Arc<RevisionInfo>>, GatewayError> {
+        let mut infos = Vec::new();
+        for revision in self.served(cache).await? {
+            let info = self.info(cache, revision, STALE).await?;
+            infos.extend(info.filter(|info| info.status == RevisionStatus::Live));
+        }
+        Ok(infos)
     }
 
     async fn served(&self, cache: &mut Cache) -> Result<Vec<RevisionId>, GatewayError> {
@@ -170,20 +219,31 @@ impl Catalogue {
         }
     }
 
+    /// A revision as it was read within `age`, or later where the chain cannot be read.
     async fn info(
         &self,
         cache: &mut Cache,
         revision: RevisionId,
+        age: Duration,
     ) -> Result<Option<Arc<RevisionInfo>>, GatewayError> {
-        if let Some(info) = cache.models.get(&revision) {
+        let known = cache.models.get(&revision);
+        if let Some((_, info)) = known.filter(|(read, _)| read.elapsed() < age) {
             return Ok(Some(info.clone()));
         }
-        let Some(info) = self.chain.revision(revision).await? else {
-            return Ok(None);
-        };
-        let info = Arc::new(info);
-        cache.models.insert(revision, info.clone());
-        Ok(Some(info))
+        match self.chain.revision(revision).await {
+            Ok(Some(info)) => {
+                let info = Arc::new(info);
+                cache
+                    .models
+                    .insert(revision, (Instant::now(), info.clone()));
+                Ok(Some(info))
+            }
+            Ok(None) => Ok(None),
+            Err(error) => match known {
+                Some((read, info)) if read.elapsed() < STALE => Ok(Some(info.clone())),
+                _ => Err(error.into()),
+            },
+        }
     }
 
     async fn terms(&self, cache: &mut Cache, info: &RevisionInfo) -> Result<Terms, GatewayError> {
