@@ -76,6 +76,11 @@ impl Index {
         u32_at(&self.unigrams, id as usize).unwrap_or(0)
     }
 
+    /// Keys of the rows that have text, in order.
+    pub fn rows(&self) -> impl Iterator<Item = RowKey> + '_ {
+        (0..self.header.rows as usize).map_while(|index| self.row(index).map(|(_, key)| key))
+    }
+
     /// The row at a position of the text, and the position where it begins.
     pub(crate) fn row_at(&self, position: u32) -> Option<(u32, RowKey)> {
         let (mut from, mut to) = (0usize, self.header.rows as usize);
