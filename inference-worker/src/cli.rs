@@ -69,6 +69,10 @@ pub struct RunArgs {
     /// Base model to serve, by its number on chain.
     #[arg(long, default_value_t = 0)]
     pub base: u32,
+    /// Model to serve: a name, for all revisions of the model that it means, or a revision number.
+    /// Repeat for several; when absent, all of the base.
+    #[arg(long, value_name = "MODEL")]
+    pub models: Vec<String>,
     /// Address of the OpenAI-compatible API.
     #[arg(long, default_value = "127.0.0.1:8000")]
     pub listen: SocketAddr,

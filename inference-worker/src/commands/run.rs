@@ -5,7 +5,7 @@ use crate::{
     cli::RunArgs,
     metrics,
     serve::{
-        catalog::{lay_out, Catalog, Follower},
+        catalog::{lay_out, Allowed, Catalog, Follower, Loader},
         continuations::Continuations,
         facts::Facts,
         liveness,
@@ -23,16 +23,32 @@ use openledger_metering::Journal;
 use openledger_model::{ModelConfig, Weights};
 use openledger_store::Store;
 use openledger_text::TextModel;
-use std::time::Duration;
-use tokio::{net::TcpListener, signal};
+use std::{
+    future::IntoFuture,
+    os::unix::fs::{DirBuilderExt, PermissionsExt},
+    path::Path,
+    time::Duration,
+};
+use tokio::{net::TcpListener, signal, sync::watch};
+
+/// How long answers under way may take to end after a failure.
+const LAST_ANSWERS: Duration = Duration::from_secs(10);
 
 pub async fn run(args: RunArgs) -> Result<()> {
     metrics::install(args.metrics)?;
     let worker: AccountId = args.worker.parse().map_err(anyhow::Error::msg)?;
     let key = Key::from_file(&args.service_key)
         .with_context(|| format!("the service key in {}", args.service_key.display()))?;
-    std::fs::create_dir_all(&args.data)?;
-    let journal = Journal::open(&args.data.join("journal.redb"))?;
+    make_private(&args.data)?;
+    let journal = args.data.join("journal.redb");
+    if !journal.exists() {
+        tracing::info!(
+            journal = %journal.display(),
+            "there is no journal here: a new one begins. If this worker has served before, stop it \
+             and give --data the folder that it had; what it is still owed is in the journal there"
+        );
+    }
+    let journal = Journal::open(&journal)?;
     let client = ChainClient::connect_within(&args.chain.url, Duration::from_secs(60)).await?;
     let key_index = key_index(&client, worker, &key).await?;
     let rules = Rules::read(&client, args.settle_every).await?;
@@ -70,22 +86,17 @@ pub async fn run(args: RunArgs) -> Result<()> {
         promises: Promises::default(),
         client: client.clone(),
     });
-    let mut follower = Follower {
-        base: args.base,
-        client,
-        store,
-        folder: args.data.join("models"),
-        engine,
-        text,
-        next: 0,
-        waiting: Vec::new(),
-    };
+    let models = args.data.join("models");
+    let loader = Loader::new(client.clone(), store, models, engine.clone(), text, &folder)?;
+    let allowed = Allowed::new(&args.models);
+    let mut follower = Follower::new(client, loader, args.base, base.manifest, allowed);
     follower.follow(&service.catalog).await?;
+    for entry in follower.idle_entries() {
+        tracing::warn!("--models {entry}: nothing on chain has this name or number yet");
+    }
     let listener = TcpListener::bind(args.listen)
         .await
         .with_context(|| format!("listen on {}", args.listen))?;
-    tokio::spawn(liveness::run(service.clone(), follower));
-    tokio::spawn(settlement::run(service.clone()));
     tracing::info!(
         %worker,
         listen = %args.listen,
@@ -93,9 +104,70 @@ pub async fn run(args: RunArgs) -> Result<()> {
         settle_every = rules.settle_every.as_secs(),
         "serving"
     );
-    axum::serve(listener, api::router(service))
-        .with_graceful_shutdown(stop())
-        .await?;
+    let (fails, failure) = watch::channel(None);
+    tokio::spawn(guard(service.clone(), follower, fails));
+    let stopping = {
+        let failure = failure.clone();
+        async move {
+            tokio::select! {
+                () = stop() => {}
+                () = failed(failure) => {}
+            }
+        }
+    };
+    let server = axum::serve(listener, api::router(service)).with_graceful_shutdown(stopping);
+    let cut_off = async {
+        failed(failure.clone()).await;
+        tokio::time::sleep(LAST_ANSWERS).await;
+    };
+    tokio::select! {
+        served = server.into_future() => served?,
+        () = cut_off => {}
+    }
+    let why = failure.borrow().clone();
+    match why {
+        Some(why) => bail!("{why}; start the worker again"),
+        None => Ok(()),
+    }
+}
+
+/// Runs the loops beside the requests; tells when something ended that nothing can be served without.
+async fn guard(service: Service, follower: Follower, fails: watch::Sender<Option<String>>) {
+    let why = tokio::select! {
+        panic = service.engine.ended() => match panic {
+            Some(panic) => format!("the engine's thread panicked: {panic}"),
+            None => "the engine's thread has ended".into(),
+        },
+        ended = liveness::run(service.clone(), follower) => format!("{ended} has ended"),
+        _ = tokio::spawn(settlement::run(service.clone())) => "settlement has ended".into(),
+    };
+    tracing::error!("{why}: nothing new can be served, stopping");
+    fails.send_replace(Some(why));
+}
+
+/// Resolves when something failed, never otherwise.
+async fn failed(mut failure: watch::Receiver<Option<String>>) {
+    if failure.wait_for(Option::is_some).await.is_err() {
+        // The guard itself is gone: with the runtime, as the process ends.
+        std::future::pending::<()>().await;
+    }
+}
+
+/// Makes the folder, for its owner only: the journal tells who asked what, and is money. One that is
+/// there is the operator's to open or close.
+fn make_private(folder: &Path) -> Result<()> {
+    std::fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(folder)
+        .with_context(|| format!("create {}", folder.display()))?;
+    let mode = std::fs::metadata(folder)?.permissions().mode();
+    if mode & 0o077 != 0 {
+        tracing::warn!(
+            folder = %folder.display(),
+            "other users of this machine may enter the data folder; close it with `chmod 700`"
+        );
+    }
     Ok(())
 }
 
@@ -132,4 +204,22 @@ async fn stop() {
         _ = terminate.recv() => {}
     }
     tracing::info!("stopping: open answers end first, what was delivered is journaled");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_new_data_folder_is_its_owners_only() {
+        let parent = tempfile::tempdir().unwrap();
+        let folder = parent.path().join("worker/data");
+        make_private(&folder).unwrap();
+        let mode = |path: &Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
+        assert_eq!(mode(&folder), 0o700);
+        // One that is there stays as the operator made it.
+        std::fs::set_permissions(&folder, std::fs::Permissions::from_mode(0o750)).unwrap();
+        make_private(&folder).unwrap();
+        assert_eq!(mode(&folder), 0o750);
+    }
 }

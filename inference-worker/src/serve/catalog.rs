@@ -1,25 +1,40 @@
-//! The models served: every live revision of the base whose files are in the store.
+//! The models served: live revisions of the base whose files are in the store.
 
-use anyhow::{bail, ensure, Context, Result};
-use openledger_chain::{AccountId, ChainClient};
-use openledger_engine::{AdapterId, EngineHandle};
-use openledger_model::Adapter;
+mod allowed;
+pub mod backoff;
+mod follower;
+mod index_check;
+mod loading;
+mod names;
+mod rows;
+#[cfg(test)]
+mod samples;
+
+pub use allowed::Allowed;
+pub use follower::Follower;
+pub use loading::{lay_out, Loader};
+
+use names::Names;
+use openledger_chain::{
+    apis::models::{RevisionInfo, TermsInfo},
+    AccountId,
+};
+use openledger_engine::AdapterId;
 use openledger_primitives::{
-    revision::{AttributionParams, ModelRef, RevisionStatus},
-    Balance, BaseId, ContributionId, Digest, RevisionId, TermsIndex,
+    revision::{AttributionParams, ModelRef},
+    Balance, ContributionId, RevisionId, TermsIndex,
 };
 use openledger_spans::Index;
-use openledger_store::{Rows, Store};
+use openledger_store::Rows;
 use openledger_text::TextModel;
 use std::{
     collections::{BTreeMap, HashMap},
-    path::{Path, PathBuf},
-    sync::{Arc, PoisonError, RwLock},
+    sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard},
 };
 
 /// A revision that requests can name.
 pub struct Served {
-    /// What clients put into `model`: the model's name on chain.
+    /// The model's name on chain. Other adapters may have the same: see [`Catalog::find`].
     pub alias: String,
     /// The base's name; none for the base itself.
     pub parent: Option<String>,
@@ -40,6 +55,16 @@ pub struct Served {
     /// What it was trained on; none for a base.
     pub training: Option<Arc<Training>>,
     text: TextModel,
+    /// As the chain had it when its files were loaded and its terms read.
+    info: RevisionInfo,
+    terms: TermsInfo,
+}
+
+/// What was loaded for a revision; a base has neither.
+#[derive(Clone, Default)]
+struct Files {
+    adapter: Option<AdapterId>,
+    training: Option<Arc<Training>>,
 }
 
 /// The rows that a revision was trained on.
@@ -56,7 +81,7 @@ pub struct Training {
 pub struct Contributed {
     /// Owner.
     pub owner: AccountId,
-    rows: Rows,
+    rows: Arc<Rows>,
 }
 
 impl Contributed {
@@ -70,6 +95,34 @@ impl Contributed {
 }
 
 impl Served {
+    fn new(info: RevisionInfo, terms: TermsInfo, files: Files, text: TextModel) -> Self {
+        let is_adapter = matches!(info.model, ModelRef::Adapter(_));
+        Served {
+            alias: info.label(),
+            parent: is_adapter.then(|| info.base_label()),
+            revision: info.revision,
+            developer: info.developer,
+            adapter: files.adapter,
+            terms_index: terms.index,
+            price_in: terms.terms.price_in,
+            price_out: terms.terms.price_out,
+            contributors_ppm: terms.terms.split.contributors,
+            training: files.training,
+            text,
+            info,
+            terms,
+        }
+    }
+
+    /// The same files under what the chain says now.
+    fn repriced(&self, info: RevisionInfo, terms: TermsInfo) -> Self {
+        let files = Files {
+            adapter: self.adapter,
+            training: self.training.clone(),
+        };
+        Served::new(info, terms, files, self.text.clone())
+    }
+
     /// The text of tokens of an answer.
     pub fn text_of(&self, output: &[u32], start: usize, length: usize) -> Option<String> {
         let tokens = output.get(start..start.checked_add(length)?)?;
@@ -79,192 +132,169 @@ impl Served {
 
 /// The catalog; reads never wait for the chain.
 #[derive(Default)]
-pub struct Catalog {
-    served: RwLock<BTreeMap<RevisionId, Arc<Served>>>,
+pub struct Catalog(RwLock<State>);
+
+#[derive(Default)]
+struct State {
+    served: BTreeMap<RevisionId, Arc<Served>>,
+    names: Names,
+}
+
+impl State {
+    /// What a name means: of the model that owns it, the newest revision served.
+    fn named(&self, name: &str) -> Option<&Arc<Served>> {
+        let owner = self.names.owner(name)?;
+        self.served
+            .values()
+            .rev()
+            .find(|one| one.info.model == owner)
+    }
 }
 
 impl Catalog {
-    /// By alias (its newest revision) or decimal revision id.
+    /// By name or decimal revision id.
+    ///
+    /// Names are not unique on chain. One means the base if it is the base's, else the
+    /// lowest-numbered adapter that has it, and of that adapter the newest revision served; whoever
+    /// registers the name again is reached by revision only. A number is always a revision, so that
+    /// no adapter can take requests by having one for a name.
     pub fn find(&self, model: &str) -> Option<Arc<Served>> {
-        let served = self.served.read().unwrap_or_else(PoisonError::into_inner);
-        if let Some(found) = model
-            .parse()
-            .ok()
-            .and_then(|id: RevisionId| served.get(&id))
-        {
-            return Some(found.clone());
-        }
-        served
-            .values()
-            .rev()
-            .find(|one| one.alias == model)
-            .cloned()
+        let state = self.read();
+        let found = match model.parse::<RevisionId>() {
+            Ok(revision) => state.served.get(&revision),
+            Err(_) => state.named(model),
+        };
+        found.cloned()
     }
 
     /// All, by revision.
     pub fn all(&self) -> Vec<Arc<Served>> {
-        let served = self.served.read().unwrap_or_else(PoisonError::into_inner);
-        served.values().cloned().collect()
+        self.read().served.values().cloned().collect()
     }
 
-    fn put(&self, served: Served) {
-        let mut all = self.served.write().unwrap_or_else(PoisonError::into_inner);
-        all.insert(served.revision, Arc::new(served));
+    /// All, by revision, each with the id under which [`Self::find`] gives just it: the name for the
+    /// revision that the name means, the number for the others.
+    pub fn listed(&self) -> Vec<(String, Arc<Served>)> {
+        let state = self.read();
+        let id = |one: &Arc<Served>| {
+            let named = state
+                .named(&one.alias)
+                .is_some_and(|named| named.revision == one.revision);
+            if named && one.alias.parse::<RevisionId>().is_err() {
+                one.alias.clone()
+            } else {
+                one.revision.to_string()
+            }
+        };
+        let served = state.served.values();
+        served.map(|one| (id(one), one.clone())).collect()
     }
 
-    fn remove(&self, revision: RevisionId) -> Option<Arc<Served>> {
-        let mut all = self.served.write().unwrap_or_else(PoisonError::into_inner);
-        all.remove(&revision)
+    fn set_names(&self, names: Names) {
+        self.write().names = names;
+    }
+
+    /// Serves a revision; the adapter of what it replaces, if nothing served has it any more.
+    #[must_use]
+    fn put(&self, served: Served) -> Option<AdapterId> {
+        let mut state = self.write();
+        let replaced = state.served.insert(served.revision, Arc::new(served));
+        unused(&state, replaced)
+    }
+
+    /// Stops serving a revision; its adapter, if nothing served has it any more. The pool knows an
+    /// adapter by the digest of its files, which anybody can publish again.
+    #[must_use]
+    fn remove(&self, revision: RevisionId) -> Option<AdapterId> {
+        let mut state = self.write();
+        let removed = state.served.remove(&revision);
+        unused(&state, removed)
+    }
+
+    fn read(&self) -> RwLockReadGuard<'_, State> {
+        self.0.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn write(&self) -> RwLockWriteGuard<'_, State> {
+        self.0.write().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// Follows the chain's revisions of one base.
-pub struct Follower {
-    /// Base.
-    pub base: BaseId,
-    /// Chain.
-    pub client: ChainClient,
-    /// Store.
-    pub store: Store,
-    /// Where files are laid out.
-    pub folder: PathBuf,
-    /// Engine.
-    pub engine: EngineHandle,
-    /// Tokenizer of the base.
-    pub text: TextModel,
-    /// Revisions below this one were looked at.
-    pub next: RevisionId,
-    /// Revisions whose files were not in the store yet.
-    pub waiting: Vec<RevisionId>,
+fn unused(state: &State, gone: Option<Arc<Served>>) -> Option<AdapterId> {
+    let adapter = gone?.adapter?;
+    let used = state
+        .served
+        .values()
+        .any(|one| one.adapter == Some(adapter));
+    (!used).then_some(adapter)
 }
 
-impl Follower {
-    /// Looks at what is new on chain; true when the set of served revisions changed.
-    pub async fn follow(&mut self, catalog: &Catalog) -> Result<bool> {
-        let mut changed = false;
-        let mut candidates = std::mem::take(&mut self.waiting);
-        while self.client.revision(self.next).await?.is_some() {
-            candidates.push(self.next);
-            self.next += 1;
+#[cfg(test)]
+mod tests {
+    use super::{samples::*, *};
+
+    fn catalog(served: Vec<Served>) -> Catalog {
+        let catalog = Catalog::default();
+        let infos: Vec<_> = served.iter().map(|one| one.info.clone()).collect();
+        for one in served {
+            assert_eq!(catalog.put(one), None);
         }
-        for revision in candidates {
-            match self.load(revision).await {
-                Ok(Some(served)) => {
-                    tracing::info!(revision, alias = served.alias, "serving");
-                    catalog.put(served);
-                    changed = true;
-                }
-                Ok(None) => {}
-                Err(error) => {
-                    tracing::warn!(revision, "not served yet: {error:#}");
-                    self.waiting.push(revision);
-                }
-            }
-        }
-        for served in catalog.all() {
-            let Some(info) = self.client.revision(served.revision).await? else {
-                continue;
-            };
-            if info.status != RevisionStatus::Live {
-                catalog.remove(served.revision);
-                if let Some(adapter) = served.adapter {
-                    self.engine.unload_adapter(adapter);
-                }
-                changed = true;
-            } else if info.terms.is_some_and(|terms| terms != served.terms_index) {
-                if let Some(fresh) = self.load(served.revision).await? {
-                    catalog.put(fresh);
-                }
-            }
-        }
-        Ok(changed)
+        catalog.set_names(Names::of(&infos));
+        catalog
     }
 
-    /// Loads a revision; none when it is of another base, retired, or without terms.
-    async fn load(&self, revision: RevisionId) -> Result<Option<Served>> {
-        let Some(info) = self.client.revision(revision).await? else {
-            return Ok(None);
-        };
-        if info.base != self.base || info.status != RevisionStatus::Live {
-            return Ok(None);
+    fn found(catalog: &Catalog, model: &str) -> Option<RevisionId> {
+        catalog.find(model).map(|one| one.revision)
+    }
+
+    #[test]
+    fn a_name_means_the_adapter_that_had_it_first() {
+        let catalog = catalog(vec![
+            served(0, ModelRef::Base(0), "tiny", None),
+            served(1, ModelRef::Adapter(0), "poet", Some(1)),
+            served(2, ModelRef::Adapter(0), "poet", Some(2)),
+            // A stranger's, newer than both.
+            served(3, ModelRef::Adapter(1), "poet", Some(3)),
+            // Nor is the base's name free, nor a number a name.
+            served(4, ModelRef::Adapter(2), "tiny", Some(4)),
+            served(5, ModelRef::Adapter(3), "9", Some(5)),
+        ]);
+        assert_eq!(found(&catalog, "poet"), Some(2));
+        assert_eq!(found(&catalog, "tiny"), Some(0));
+        assert_eq!(found(&catalog, "3"), Some(3));
+        assert_eq!(found(&catalog, "1"), Some(1));
+        assert_eq!(found(&catalog, "9"), None);
+        let ids: Vec<_> = catalog.listed().into_iter().map(|(id, _)| id).collect();
+        assert_eq!(ids, ["tiny", "1", "poet", "3", "4", "5"]);
+        for (id, one) in catalog.listed() {
+            assert_eq!(found(&catalog, &id), Some(one.revision));
         }
-        let Some(terms) = self.client.terms(info.model, None).await? else {
-            bail!("no terms are in force");
-        };
-        let (adapter, training) = match info.model {
-            ModelRef::Base(_) => (None, None),
-            ModelRef::Adapter(_) => {
-                let folder = self.lay_out("adapter", &info.facts.adapter_digest)?;
-                let adapter = Adapter::load(&folder, self.engine.config())?;
-                let folder = self.lay_out("index", &info.facts.index)?;
-                let index = Index::open(&folder)?;
-                for version in index.versions() {
-                    let sealed = self
-                        .client
-                        .version(version.datanet, version.version)
-                        .await?;
-                    ensure!(
-                        info.versions.iter().any(|listed| {
-                            (listed.datanet, listed.version) == (version.datanet, version.version)
-                        }) && sealed.is_some_and(|sealed| sealed.root == version.root),
-                        "the span index is over a version that the revision does not list"
-                    );
-                }
-                let mut contributions = HashMap::new();
-                for version in &info.versions {
-                    let leaves = self.client.version_leaves(version.datanet, version.version);
-                    for leaf in leaves.await? {
-                        let contribution = self
-                            .client
-                            .contribution(leaf.contribution)
-                            .await?
-                            .context("a version lists an unknown contribution")?;
-                        let rows = self.store.rows(&contribution.submission.locator)?;
-                        contributions.insert(
-                            leaf.contribution,
-                            Contributed {
-                                owner: contribution.owner,
-                                rows,
-                            },
-                        );
-                    }
-                }
-                let training = Training {
-                    index,
-                    params: info.facts.attribution,
-                    contributions,
-                };
-                (
-                    Some(self.engine.load_adapter(&adapter)?),
-                    Some(Arc::new(training)),
-                )
-            }
-        };
-        Ok(Some(Served {
-            alias: info.label(),
-            parent: adapter.map(|_| info.base_label()),
-            revision,
-            developer: info.developer,
-            adapter,
-            terms_index: terms.index,
-            price_in: terms.terms.price_in,
-            price_out: terms.terms.price_out,
-            contributors_ppm: terms.terms.split.contributors,
-            training,
-            text: self.text.clone(),
-        }))
     }
 
-    fn lay_out(&self, kind: &str, digest: &Digest) -> Result<PathBuf> {
-        lay_out(&self.store, &self.folder, kind, digest)
+    #[test]
+    fn a_name_is_not_passed_on_when_its_adapter_is_not_served() {
+        let catalog = catalog(vec![
+            served(1, ModelRef::Adapter(0), "poet", Some(1)),
+            served(2, ModelRef::Adapter(1), "poet", Some(2)),
+        ]);
+        let _ = catalog.remove(1);
+        assert_eq!(found(&catalog, "poet"), None);
+        assert_eq!(catalog.listed()[0].0, "2");
     }
-}
 
-/// Lays a folder of the store out under `root`; one that is there is checked and kept.
-pub fn lay_out(store: &Store, root: &Path, kind: &str, digest: &Digest) -> Result<PathBuf> {
-    let folder = root.join(kind).join(hex::encode(digest));
-    store
-        .materialize(digest, &folder)
-        .with_context(|| format!("the {kind} 0x{} in the store", hex::encode(digest)))?;
-    Ok(folder)
+    #[test]
+    fn an_adapter_is_given_back_with_the_last_revision_that_has_it() {
+        let catalog = catalog(vec![
+            served(1, ModelRef::Adapter(0), "poet", Some(7)),
+            served(2, ModelRef::Adapter(1), "copy", Some(7)),
+        ]);
+        // The stranger's copy of the same files is retired; the original is still asked for.
+        assert_eq!(catalog.remove(2), None);
+        let replaced = catalog.put(served(1, ModelRef::Adapter(0), "poet", Some(7)));
+        assert_eq!(replaced, None);
+        let replaced = catalog.put(served(1, ModelRef::Adapter(0), "poet", Some(8)));
+        assert_eq!(replaced, Some(AdapterId([7; 32])));
+        assert_eq!(catalog.remove(1), Some(AdapterId([8; 32])));
+        assert_eq!(catalog.remove(1), None);
+    }
 }

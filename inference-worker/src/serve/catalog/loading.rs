@@ -1,0 +1,207 @@
+//! From digests on chain to an adapter in the engine.
+
+use super::{
+    follower::Library,
+    index_check::{check, Sealed},
+    rows::SharedRows,
+    Contributed, Files, Training,
+};
+use anyhow::{anyhow, Context, Result};
+use openledger_chain::{
+    apis::{
+        datanets::{Contribution, GetContribution, GetVersion, VersionLeaves},
+        models::RevisionInfo,
+    },
+    ChainClient, ChainError,
+};
+use openledger_engine::{AdapterId, EngineHandle};
+use openledger_model::Adapter;
+use openledger_primitives::{hash::blake2_256, revision::ModelRef, ContributionId, Digest};
+use openledger_spans::Index;
+use openledger_store::Store;
+use openledger_text::TextModel;
+use std::{
+    collections::HashMap,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+/// Why a revision is not loaded.
+#[derive(Debug)]
+pub(super) enum LoadError {
+    /// The chain could not be read; that says nothing of the revision.
+    Chain(ChainError),
+    /// Its files are missing or not what they must be.
+    Files(anyhow::Error),
+}
+
+impl From<ChainError> for LoadError {
+    fn from(error: ChainError) -> Self {
+        LoadError::Chain(error)
+    }
+}
+
+/// Takes the files of revisions from the store into memory. Clones share what is there.
+#[derive(Clone)]
+pub struct Loader {
+    client: ChainClient,
+    store: Store,
+    folder: PathBuf,
+    engine: EngineHandle,
+    text: TextModel,
+    tokenizer: Digest,
+    rows: SharedRows,
+}
+
+/// What the chain says of a revision's data.
+struct OnChain {
+    versions: Vec<Sealed>,
+    contributions: HashMap<ContributionId, Contribution>,
+}
+
+impl Loader {
+    /// Loads from `store` by way of `folder`, for the base in the folder `base`.
+    ///
+    /// # Errors
+    /// When the base has no readable tokenizer.
+    pub fn new(
+        client: ChainClient,
+        store: Store,
+        folder: PathBuf,
+        engine: EngineHandle,
+        text: TextModel,
+        base: &Path,
+    ) -> Result<Self> {
+        let path = base.join("tokenizer.json");
+        let tokenizer = std::fs::read(&path).with_context(|| format!("read {}", path.display()))?;
+        Ok(Loader {
+            client,
+            store,
+            folder,
+            engine,
+            text,
+            tokenizer: blake2_256(&tokenizer),
+            rows: SharedRows::default(),
+        })
+    }
+
+    /// Reads versions, leaves and contributions as of a block.
+    async fn on_chain(&self, info: &RevisionInfo, at: &[u8; 32]) -> Result<OnChain, LoadError> {
+        let unknown = |what: String| LoadError::Files(anyhow!("{what}, which the chain lacks"));
+        let mut on_chain = OnChain {
+            versions: Vec::new(),
+            contributions: HashMap::new(),
+        };
+        for used in &info.versions {
+            let (datanet, version) = (used.datanet, used.version);
+            let get = GetVersion { datanet, version };
+            let Some(sealed) = self.client.query_at(&get, at).await? else {
+                let what = format!("the revision lists version {version} of Datanet {datanet}");
+                return Err(unknown(what));
+            };
+            let leaves = VersionLeaves { datanet, version };
+            let leaves = self.client.query_at(&leaves, at).await?;
+            for leaf in &leaves {
+                let contribution = leaf.contribution;
+                if on_chain.contributions.contains_key(&contribution) {
+                    continue;
+                }
+                let get = GetContribution { contribution };
+                let Some(found) = self.client.query_at(&get, at).await? else {
+                    return Err(unknown(format!(
+                        "a version has contribution {contribution}"
+                    )));
+                };
+                on_chain.contributions.insert(contribution, found);
+            }
+            on_chain.versions.push(Sealed {
+                datanet,
+                version,
+                root: sealed.root,
+                leaves,
+            });
+        }
+        Ok(on_chain)
+    }
+
+    fn files(&self, info: &RevisionInfo, on_chain: &OnChain) -> Result<Files> {
+        let folder = self.lay_out("adapter", &info.facts.adapter_digest)?;
+        let adapter = Adapter::load(&folder, self.engine.config())?;
+        let folder = self.lay_out("index", &info.facts.index)?;
+        let index = Index::open(&folder)?;
+        check(&index, &self.tokenizer, &on_chain.versions)?;
+        let mut contributions = HashMap::new();
+        for (id, contribution) in &on_chain.contributions {
+            let rows = self
+                .rows
+                .get(&self.store, &contribution.submission.locator)
+                .with_context(|| format!("the rows of contribution {id} in the store"))?;
+            let owner = contribution.owner;
+            contributions.insert(*id, Contributed { owner, rows });
+        }
+        let training = Training {
+            index,
+            params: info.facts.attribution,
+            contributions,
+        };
+        // Last, so that nothing that fails leaves an adapter behind in the pool.
+        Ok(Files {
+            adapter: Some(self.engine.load_adapter(&adapter)?),
+            training: Some(Arc::new(training)),
+        })
+    }
+
+    fn lay_out(&self, kind: &str, digest: &Digest) -> Result<PathBuf> {
+        lay_out(&self.store, &self.folder, kind, digest)
+    }
+
+    /// Whether it is worth asking the chain: the manifests are in the store.
+    fn has(&self, info: &RevisionInfo) -> Result<()> {
+        for (kind, digest) in [
+            ("adapter", &info.facts.adapter_digest),
+            ("index", &info.facts.index),
+        ] {
+            if !self.store.has(digest) {
+                let digest = hex::encode(digest);
+                return Err(anyhow!(
+                    "the {kind} 0x{digest} is not in the store; put its files there to serve the \
+                     revision"
+                ));
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Library for Loader {
+    async fn load(&self, info: &RevisionInfo, at: &[u8; 32]) -> Result<Files, LoadError> {
+        if let ModelRef::Base(_) = info.model {
+            return Ok(Files::default());
+        }
+        self.has(info).map_err(LoadError::Files)?;
+        let on_chain = self.on_chain(info, at).await?;
+        let (loader, info) = (self.clone(), info.clone());
+        // Reading and hashing takes its time, which the threads that answer requests do not have.
+        tokio::task::spawn_blocking(move || loader.files(&info, &on_chain))
+            .await
+            .map_err(|error| LoadError::Files(error.into()))?
+            .map_err(LoadError::Files)
+    }
+
+    fn unload(&self, adapter: AdapterId) {
+        self.engine.unload_adapter(adapter);
+    }
+
+    fn text(&self) -> TextModel {
+        self.text.clone()
+    }
+}
+
+/// Lays a folder of the store out under `root`; one that is there is checked and kept.
+pub fn lay_out(store: &Store, root: &Path, kind: &str, digest: &Digest) -> Result<PathBuf> {
+    let folder = root.join(kind).join(hex::encode(digest));
+    store
+        .materialize(digest, &folder)
+        .with_context(|| format!("the {kind} 0x{} in the store", hex::encode(digest)))?;
+    Ok(folder)
+}
