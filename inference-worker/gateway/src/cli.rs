@@ -2,7 +2,7 @@
 
 use clap::{Args, Parser, Subcommand};
 use openledger_chain::AccountId;
-use openledger_primitives::{Balance, BlockNumber, ChannelId, RevisionId};
+use openledger_primitives::{Balance, BlockNumber, ChannelId, LaneIndex, RevisionId};
 use std::{net::SocketAddr, path::PathBuf};
 
 /// An OpenAI endpoint in front of a payment channel: signs vouchers, checks receipts.
@@ -27,6 +27,11 @@ pub enum Command {
     Close(Close),
     /// Show a channel and its lanes. Not while `run` has the data folder.
     Status(Status),
+    /// List the lanes of the data folder, and why those that are parked are. Not while `run` has it.
+    Lanes(Lanes),
+    /// Take a parked lane back into use: shows what it costs, and does it with `--yes`. Not while `run`
+    /// has the data folder.
+    Release(Release),
 }
 
 /// Where the chain is.
@@ -176,6 +181,40 @@ pub struct Status {
     /// The gateway's data folder.
     #[arg(long, value_name = "DIR")]
     pub data: PathBuf,
+}
+
+/// Options of `lanes`.
+#[derive(Debug, Args)]
+pub struct Lanes {
+    /// Channel; without it the one that `open-channel` noted.
+    #[arg(long)]
+    pub channel: Option<ChannelId>,
+    /// The gateway's data folder.
+    #[arg(long, value_name = "DIR")]
+    pub data: PathBuf,
+}
+
+/// Options of `release`.
+#[derive(Debug, Args)]
+pub struct Release {
+    /// Chain.
+    #[command(flatten)]
+    pub chain: Chain,
+    /// File with the signer's secret URI, mode 600.
+    #[arg(long, value_name = "FILE")]
+    pub key: PathBuf,
+    /// Channel; without it the one that `open-channel` noted.
+    #[arg(long)]
+    pub channel: Option<ChannelId>,
+    /// The gateway's data folder.
+    #[arg(long, value_name = "DIR")]
+    pub data: PathBuf,
+    /// Lane.
+    #[arg(long)]
+    pub lane: LaneIndex,
+    /// Do it at the cost that is shown.
+    #[arg(long)]
+    pub yes: bool,
 }
 
 /// An amount of OPEN with at most twelve decimals; holds planck.

@@ -83,6 +83,14 @@ pub enum GatewayError {
     /// The HTTP request must not be answered to whoever sent it.
     #[error(transparent)]
     Denied(#[from] Denied),
+    /// A lane cannot be taken back into use.
+    #[error("lane {lane} cannot be used again: {reason}")]
+    Lane {
+        /// Which.
+        lane: u16,
+        /// Why.
+        reason: String,
+    },
     /// No lane can be used.
     #[error("every lane of channel {channel} is parked: {reason}; see `openledger-gateway lanes`")]
     AllParked {
@@ -179,6 +187,7 @@ impl GatewayError {
             GatewayError::Worker { .. }
             | GatewayError::Failed(_)
             | GatewayError::Rejected(_)
+            | GatewayError::Lane { .. }
             | GatewayError::AllParked { .. } => 502,
             GatewayError::Chain(_) => 503,
             GatewayError::Cancelled => 499,
@@ -196,6 +205,7 @@ impl GatewayError {
             GatewayError::UnknownModel(_) => "model_not_found",
             GatewayError::Busy { .. } => "lanes_busy",
             GatewayError::Unsettled { .. } => "lane_unsettled",
+            GatewayError::Lane { .. } => "lane_parked",
             GatewayError::TooDear { .. } => "price_above_limit",
             GatewayError::Denied(denied) => denied.code(),
             GatewayError::AllParked { .. } => "lanes_parked",

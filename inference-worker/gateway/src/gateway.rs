@@ -4,6 +4,7 @@ use crate::{
     budget::{Budget, Funds},
     catalogue::Catalogue,
     check::Signer,
+    commands::by_signer,
     lanes::{adopt, settle, LaneGuard, LanePool, LaneState, LaneStore, Owed, Reconciled},
     metrics,
     upstream::Worker,
@@ -32,8 +33,8 @@ use tokio::sync::watch;
 pub struct Settings {
     /// Key that signs vouchers: a signer of the channel.
     pub key: Key,
-    /// The channel; without it, the one that `open-channel` noted, or the one on chain that has the
-    /// key as a signer.
+    /// The channel; without it, the one that `open-channel` noted or was opening. Without that either,
+    /// the error names the channels on chain that have the key as a signer.
     pub channel: Option<ChannelId>,
     /// Folder of the content-addressed store that has the base model's tokenizer and template.
     pub store: PathBuf,
@@ -110,7 +111,7 @@ impl Gateway {
         let store = LaneStore::open(&settings.data)?;
         let channel = match settings.channel {
             Some(channel) => channel,
-            None => discover(&store, &settings.key)?,
+            None => discover(&chain, &store, &settings.key).await?,
         };
         let info = chain
             .channel(channel)
@@ -542,12 +543,41 @@ async fn worker_info(
         })
 }
 
-fn discover(store: &LaneStore, key: &Key) -> Result<ChannelId, GatewayError> {
-    store.channel()?.ok_or_else(|| GatewayError::Channel {
-        channel: 0,
-        reason: format!(
-            "the data folder notes no channel of {}; name one with --channel, or open one with `openledger-gateway open-channel`",
-            key.account()
+/// The channel that the data folder notes, or that an earlier `open-channel` was opening. Channels
+/// that merely have the key as a signer are only named: anyone can open one, with a worker of theirs.
+async fn discover(
+    chain: &ChainClient,
+    store: &LaneStore,
+    key: &Key,
+) -> Result<ChannelId, GatewayError> {
+    if let Some(channel) = store.channel()? {
+        return Ok(channel);
+    }
+    if let Some(opening) = store.opening()? {
+        if let Some((channel, _)) = opening.outcome(chain).await? {
+            store.set_channel(channel)?;
+            return Ok(channel);
+        }
+    }
+    let known: Vec<String> = by_signer(chain, key)
+        .await?
+        .iter()
+        .map(|(channel, info)| {
+            format!(
+                "channel {channel} of consumer {} with worker {}",
+                info.consumer, info.worker
+            )
+        })
+        .collect();
+    let advice = match known.as_slice() {
+        [] => "open one with `openledger-gateway open-channel`".to_owned(),
+        known => format!(
+            "on chain it may sign for {}; name yours with --channel",
+            known.join(", ")
         ),
-    })
+    };
+    Err(GatewayError::Setup(format!(
+        "the data folder notes no channel of {}: {advice}",
+        key.account()
+    )))
 }

@@ -13,6 +13,7 @@ use openledger_gateway::{
     lanes::LaneStore,
     Gateway, MaxPrice, Settings,
 };
+use openledger_primitives::ChannelId;
 use std::{net::SocketAddr, path::Path, time::Duration};
 use tracing_subscriber::EnvFilter;
 
@@ -36,6 +37,8 @@ async fn main() -> Result<()> {
         Command::Deposit(options) => deposit(options).await,
         Command::Close(options) => close(options).await,
         Command::Status(options) => status(options).await,
+        Command::Lanes(options) => lanes(&options),
+        Command::Release(options) => release(options).await,
     }
 }
 
@@ -150,6 +153,9 @@ async fn open_channel(options: cli::OpenChannel) -> Result<()> {
         "channel {} with worker {} is open (block {})",
         opened.channel, opened.worker, opened.block
     );
+    if opened.found {
+        println!("an earlier run had opened it: no other was opened, whatever was asked for now");
+    }
     let models = chain.served_by(opened.worker).await?;
     let model = match models.last() {
         Some(revision) => chain
@@ -213,12 +219,7 @@ async fn close(options: cli::Close) -> Result<()> {
 async fn status(options: cli::Status) -> Result<()> {
     let chain = connect(&options.chain).await?;
     let store = LaneStore::open(&options.data)?;
-    let channel = match options.channel {
-        Some(channel) => channel,
-        None => store
-            .channel()?
-            .context("the data folder notes no channel; name one with --channel")?,
-    };
+    let channel = noted(&store, options.channel)?;
     let status = commands::status(&chain, channel, store.lanes(channel)?).await?;
     match &status.channel {
         Some(info) => println!(
@@ -230,26 +231,74 @@ async fn status(options: cli::Status) -> Result<()> {
         None => println!("channel {channel} is not on chain"),
     }
     for lane in &status.lanes {
-        let (sequence, charged, doubt) = match &lane.state {
+        let (sequence, charged, standing) = match &lane.state {
             Some(state) => (
                 state.position.sequence,
                 state.position.cumulative,
-                match (&state.parked, &state.pending) {
-                    (Some(reason), _) => format!(", PARKED: {reason}"),
-                    (None, Some(pending)) => {
-                        format!(", request {} in doubt", pending.voucher.sequence)
-                    }
-                    (None, None) => String::new(),
-                },
+                commands::standing(state),
             ),
-            None => (0, 0, ", never used here".to_owned()),
+            None => (0, 0, "never used here".to_owned()),
         };
         println!(
-            "  lane {}: {sequence} requests, {} OPEN charged, {} OPEN claimed{doubt}",
+            "  lane {}: {sequence} requests, {} OPEN charged, {} OPEN claimed, {standing}",
             lane.lane,
             open(charged),
             open(lane.claimed)
         );
+    }
+    Ok(())
+}
+
+/// The channel that is named, or that the data folder notes.
+fn noted(store: &LaneStore, named: Option<ChannelId>) -> Result<ChannelId> {
+    match named {
+        Some(channel) => Ok(channel),
+        None => store
+            .channel()?
+            .context("the data folder notes no channel; name one with --channel"),
+    }
+}
+
+fn lanes(options: &cli::Lanes) -> Result<()> {
+    let store = LaneStore::open(&options.data)?;
+    let channel = noted(&store, options.channel)?;
+    let lanes = store.lanes(channel)?;
+    if lanes.is_empty() {
+        println!("no lane of channel {channel} was used here yet");
+    }
+    for (lane, state) in lanes {
+        println!(
+            "lane {lane}: {} requests, {} OPEN acknowledged, {}",
+            state.position.sequence,
+            open(state.position.cumulative),
+            commands::standing(&state)
+        );
+    }
+    Ok(())
+}
+
+async fn release(options: cli::Release) -> Result<()> {
+    let store = LaneStore::open(&options.data)?;
+    let channel = noted(&store, options.channel)?;
+    let chain = connect(&options.chain).await?;
+    let key = Key::from_file(&options.key)?;
+    let lane = options.lane;
+    let release = commands::look(&chain, &store, channel, lane, &key).await?;
+    match &release.pays {
+        None => println!("the worker stands where this gateway does: lane {lane} costs nothing"),
+        Some((_, signed)) => println!(
+            "lane {lane} goes on when receipt 0x{} is acknowledged, which charges {} OPEN for {} prompt and {} output tokens",
+            hex::encode(signed.receipt.hash()),
+            open(release.costs),
+            signed.receipt.tokens_in,
+            signed.receipt.tokens_out
+        ),
+    }
+    if options.yes {
+        commands::release(&store, channel, lane, &release)?;
+        println!("lane {lane} is in use again");
+    } else {
+        println!("nothing is changed; run it again with --yes to do it");
     }
     Ok(())
 }

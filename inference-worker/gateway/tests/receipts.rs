@@ -4,7 +4,7 @@
 use openledger_chain::Key;
 use openledger_gateway::{
     check::{check, check_undelivered, Delivery, Rejection, Signer},
-    lanes::{adopt, settle, LaneState, Owed, Pending, Reconciled},
+    lanes::{adopt, release, settle, LaneState, Owed, Pending, Reconciled},
     upstream::LaneReport,
     voucher::{voucher, Order, Position, Terms},
 };
@@ -437,4 +437,76 @@ fn what_was_not_signed_for_is_not_taken_over() {
         let report = report(receipt);
         assert!(adopt(8, 1, (0, 0), &report, &own().public(), &signer()).is_err());
     }
+}
+
+#[test]
+fn a_parked_lane_is_released_for_what_the_worker_can_show() {
+    let parked = LaneState {
+        position: POSITION,
+        pending: Some(pending()),
+        parked: Some("receipt refused".into()),
+    };
+    let free = |position| LaneState {
+        position,
+        pending: None,
+        parked: None,
+    };
+    let look = |state: &LaneState, settled, report: &LaneReport| {
+        release(8, 1, state, settled, report, &own().public(), &signer())
+    };
+    // The worker's receipt is acknowledged though it was refused, as far as it was signed for.
+    let receipt = honest(Outcome::Complete);
+    let used = report(receipt);
+    let released = look(&parked, (0, 0), &used).unwrap();
+    assert_eq!(released.costs, receipt.fee);
+    assert_eq!(released.pays, used.voucher.zip(used.receipt));
+    assert_eq!(
+        released.state,
+        free(Position {
+            sequence: 5,
+            receipt: receipt.hash(),
+            cumulative: receipt.cum
+        })
+    );
+    // A worker that did not use the voucher, or lost its records after the chain settled the lane.
+    let unused = LaneReport {
+        sequence: POSITION.sequence,
+        cumulative: POSITION.cumulative,
+        in_flight: false,
+        voucher: None,
+        receipt: None,
+    };
+    assert!(look(&parked, (0, 0), &unused).is_err());
+    let start = LaneState {
+        position: Position::default(),
+        ..parked.clone()
+    };
+    let blank = LaneReport {
+        sequence: 0,
+        cumulative: 0,
+        ..unused.clone()
+    };
+    let free_of_charge = |released: Result<_, String>, position| {
+        let released: openledger_gateway::lanes::Release = released.unwrap();
+        assert_eq!((released.costs, released.pays), (0, None));
+        assert_eq!(released.state, free(position));
+    };
+    free_of_charge(look(&start, (0, 0), &blank), Position::default());
+    free_of_charge(
+        look(&parked, (POSITION.sequence, POSITION.cumulative), &blank),
+        POSITION,
+    );
+    // Not parked; not done; not signed for; not this gateway's key.
+    assert!(look(&free(POSITION), (0, 0), &used).is_err());
+    let working = LaneReport {
+        in_flight: true,
+        ..used.clone()
+    };
+    assert!(look(&parked, (0, 0), &working).is_err());
+    let mut greedy = receipt;
+    greedy.fee += TERMS.fee(21, 64).unwrap();
+    greedy.cum = POSITION.cumulative + greedy.fee;
+    assert!(look(&parked, (0, 0), &report(greedy)).is_err());
+    let other = service().public();
+    assert!(release(8, 1, &parked, (0, 0), &used, &other, &signer()).is_err());
 }

@@ -1,5 +1,6 @@
 //! Opening a channel and adding to it.
 
+use super::Opening;
 use crate::{lanes::LaneStore, GatewayError};
 use openledger_chain::{
     calls::settlement::{Deposit, OpenChannel},
@@ -35,8 +36,10 @@ pub struct Opened {
     pub channel: ChannelId,
     /// Its worker.
     pub worker: AccountId,
-    /// Block in which it was opened.
+    /// Block in which it was opened, or in which it was found.
     pub block: BlockNumber,
+    /// Whether an earlier run had opened it.
+    pub found: bool,
 }
 
 /// Why a command failed.
@@ -53,7 +56,8 @@ pub enum CommandError {
     NoWorker(RevisionId),
 }
 
-/// Opens a channel and notes it in the data folder.
+/// Opens a channel and notes it in the data folder; a channel that an earlier run was opening when it
+/// was ended is found, and no other is opened.
 pub async fn open(
     chain: &ChainClient,
     submitter: &Submitter,
@@ -73,25 +77,70 @@ pub async fn open(
     };
     // Before anything is paid: the folder must be writable.
     let store = LaneStore::open(&wanted.data)?;
+    if let Some(opening) = store.opening()? {
+        if let Some(found) = adopt(chain, &store, &opening).await? {
+            return Ok(found);
+        }
+    }
+    let opening = Opening::now(chain, submitter.account(), worker, &wanted.signer)
+        .await
+        .map_err(GatewayError::from)?;
+    store.set_opening(Some(&opening))?;
     let now = chain.best_block().await.map_err(GatewayError::from)?.number;
-    let outcome = submitter
-        .submit(&OpenChannel {
-            worker,
-            deposit: wanted.deposit,
-            lanes: wanted.lanes,
-            signer: wanted.signer.public(),
-            limit: wanted.limit,
-            valid_until: now.saturating_add(wanted.blocks),
-            evidence: EvidenceClass::Open,
-        })
-        .await?;
+    let call = OpenChannel {
+        worker,
+        deposit: wanted.deposit,
+        lanes: wanted.lanes,
+        signer: wanted.signer.public(),
+        limit: wanted.limit,
+        valid_until: now.saturating_add(wanted.blocks),
+        evidence: EvidenceClass::Open,
+    };
+    let outcome = match submitter.submit(&call).await {
+        Ok(outcome) => outcome,
+        // It is in a block that the node no longer remembers.
+        Err(error @ SubmitError::EventsPruned { .. }) => {
+            return adopt(chain, &store, &opening)
+                .await?
+                .ok_or_else(|| error.into())
+        }
+        Err(error) => {
+            if matches!(
+                error,
+                SubmitError::Dispatch { .. } | SubmitError::Invalid { .. }
+            ) {
+                store.set_opening(None)?;
+            }
+            return Err(error.into());
+        }
+    };
     let opened: ChannelOpened = outcome.expect().map_err(GatewayError::from)?;
     store.set_channel(opened.channel)?;
     Ok(Opened {
         channel: opened.channel,
         worker,
         block: outcome.number,
+        found: false,
     })
+}
+
+/// Notes the channel that was being opened, if it was opened.
+async fn adopt(
+    chain: &ChainClient,
+    store: &LaneStore,
+    opening: &Opening,
+) -> Result<Option<Opened>, CommandError> {
+    let Some((channel, block)) = opening.outcome(chain).await? else {
+        store.set_opening(None)?;
+        return Ok(None);
+    };
+    store.set_channel(channel)?;
+    Ok(Some(Opened {
+        channel,
+        worker: AccountId(opening.worker),
+        block,
+        found: true,
+    }))
 }
 
 /// Adds planck to a channel's deposit.

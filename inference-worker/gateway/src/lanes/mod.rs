@@ -1,9 +1,11 @@
 //! The lanes of the channel: where each stands, which is free, what is in doubt.
 
 mod pool;
+mod release;
 mod resync;
 mod state;
 
 pub use pool::{LaneGuard, LanePool};
+pub use release::{release, Release};
 pub use resync::{adopt, settle, Reconciled};
 pub use state::{LaneState, LaneStore, Owed, Pending};

@@ -1,6 +1,7 @@
 //! Lanes on disk. Every change is on disk before what depends on it leaves this program.
 
 use crate::{
+    commands::Opening,
     voucher::{Position, Terms},
     GatewayError,
 };
@@ -15,6 +16,8 @@ const LANES: TableDefinition<(u64, u16), &[u8]> = TableDefinition::new("lanes");
 /// evidence of what was asked, answered and charged.
 const RECEIPTS: TableDefinition<(u64, u16, u64), &[u8]> = TableDefinition::new("receipts");
 const CHANNEL: TableDefinition<(), u64> = TableDefinition::new("channel");
+/// The channel that is being opened: what to look for when this program does not live to see it.
+const OPENING: TableDefinition<(), &[u8]> = TableDefinition::new("opening");
 
 /// A voucher that was signed and whose receipt has not been accepted.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
@@ -87,6 +90,7 @@ impl LaneStore {
             write.open_table(LANES).map_err(data)?;
             write.open_table(RECEIPTS).map_err(data)?;
             write.open_table(CHANNEL).map_err(data)?;
+            write.open_table(OPENING).map_err(data)?;
         }
         write.commit().map_err(data)?;
         Ok(store)
@@ -99,9 +103,38 @@ impl LaneStore {
         Ok(table.get(()).map_err(data)?.map(|channel| channel.value()))
     }
 
-    /// Notes the channel to use.
+    /// The channel that an earlier run was opening when it ended.
+    pub fn opening(&self) -> Result<Option<Opening>, GatewayError> {
+        let read = self.database.begin_read().map_err(data)?;
+        let table = read.open_table(OPENING).map_err(data)?;
+        let value = table.get(()).map_err(data)?;
+        value
+            .map(|bytes| Opening::decode(&mut bytes.value()).map_err(data))
+            .transpose()
+    }
+
+    /// Notes what is about to be opened, or that nothing is any more.
+    pub fn set_opening(&self, opening: Option<&Opening>) -> Result<(), GatewayError> {
+        let write = self.database.begin_write().map_err(data)?;
+        {
+            let mut table = write.open_table(OPENING).map_err(data)?;
+            match opening {
+                Some(opening) => table.insert((), opening.encode().as_slice()),
+                None => table.remove(()),
+            }
+            .map_err(data)?;
+        }
+        write.commit().map_err(data)
+    }
+
+    /// Notes the channel to use; nothing is being opened any more.
     pub fn set_channel(&self, channel: ChannelId) -> Result<(), GatewayError> {
         let write = self.database.begin_write().map_err(data)?;
+        write
+            .open_table(OPENING)
+            .map_err(data)?
+            .remove(())
+            .map_err(data)?;
         write
             .open_table(CHANNEL)
             .map_err(data)?
@@ -212,6 +245,25 @@ mod tests {
         LaneStore::open(&data).unwrap();
         let mode = std::fs::metadata(&data).unwrap().permissions().mode();
         assert_eq!(mode & 0o777, 0o700);
+    }
+
+    #[test]
+    fn what_is_being_opened_is_known_until_its_channel_is() {
+        let folder = tempfile::tempdir().unwrap();
+        let opening = Opening {
+            genesis: [1; 32],
+            consumer: [2; 32],
+            worker: [3; 32],
+            signer: [4; 32],
+            first: 5,
+        };
+        let store = LaneStore::open(folder.path()).unwrap();
+        store.set_opening(Some(&opening)).unwrap();
+        drop(store);
+        let store = LaneStore::open(folder.path()).unwrap();
+        assert_eq!(store.opening().unwrap(), Some(opening));
+        store.set_channel(6).unwrap();
+        assert_eq!(store.opening().unwrap(), None);
     }
 
     #[test]
