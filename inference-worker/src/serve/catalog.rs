@@ -239,7 +239,7 @@ mod tests {
         for one in served {
             assert_eq!(catalog.put(one), None);
         }
-        catalog.set_names(Names::of(&infos));
+        catalog.set_names(names_of(&infos));
         catalog
     }
 

@@ -59,7 +59,10 @@ impl Allowed {
 
 #[cfg(test)]
 mod tests {
-    use super::{super::samples::info, *};
+    use super::{
+        super::samples::{info, names_of},
+        *,
+    };
     use openledger_primitives::revision::ModelRef;
 
     #[test]
@@ -71,7 +74,7 @@ mod tests {
             info(4, ModelRef::Adapter(2), "other"),
             info(5, ModelRef::Adapter(2), "other"),
         ];
-        let names = Names::of(&known);
+        let names = names_of(&known);
         let allowed = |models: &[&str]| -> Vec<RevisionId> {
             let models: Vec<String> = models.iter().map(ToString::to_string).collect();
             let allowed = Allowed::new(&models);

@@ -4,14 +4,14 @@ use super::{
     allowed::Allowed, backoff::Backoff, loading::LoadError, names::Names, Catalog, Files, Served,
 };
 use openledger_chain::{
-    apis::models::{GetRevision, GetTerms, RevisionInfo, TermsInfo},
+    apis::models::{Adapter, GetAdapter, GetRevision, GetTerms, RevisionInfo, TermsInfo},
     calls::workers::MAX_SERVED,
     ChainClient, ChainError,
 };
 use openledger_engine::AdapterId;
 use openledger_primitives::{
     revision::{ModelRef, RevisionStatus},
-    BaseId, BlockNumber, Digest, RevisionId,
+    AdapterId as AdapterNumber, BaseId, BlockNumber, Digest, RevisionId,
 };
 use openledger_text::TextModel;
 use std::{
@@ -41,6 +41,11 @@ pub(super) trait Chain {
         revision: RevisionId,
         at: &[u8; 32],
     ) -> impl Future<Output = Result<Option<RevisionInfo>, ChainError>> + Send;
+    fn adapter(
+        &self,
+        adapter: AdapterNumber,
+        at: &[u8; 32],
+    ) -> impl Future<Output = Result<Option<Adapter>, ChainError>> + Send;
     fn terms(
         &self,
         model: ModelRef,
@@ -62,6 +67,14 @@ impl Chain for ChainClient {
         at: &[u8; 32],
     ) -> Result<Option<RevisionInfo>, ChainError> {
         self.query_at(&GetRevision { revision }, at).await
+    }
+
+    async fn adapter(
+        &self,
+        adapter: AdapterNumber,
+        at: &[u8; 32],
+    ) -> Result<Option<Adapter>, ChainError> {
+        self.query_at(&GetAdapter { adapter }, at).await
     }
 
     async fn terms(&self, model: ModelRef, at: &[u8; 32]) -> Result<Option<TermsInfo>, ChainError> {
@@ -94,6 +107,9 @@ pub struct Follower<C = ChainClient, L = super::Loader> {
     settled: RevisionId,
     /// All revisions of the base, as last read.
     known: BTreeMap<RevisionId, RevisionInfo>,
+    /// Names of all adapters on chain, by number, and how many of them are final.
+    adapters: Vec<Vec<u8>>,
+    settled_adapters: AdapterNumber,
     names: Names,
     waiting: BTreeMap<RevisionId, Waiting>,
     full: bool,
@@ -139,6 +155,8 @@ impl<C: Chain, L: Library> Follower<C, L> {
             allowed,
             settled: 0,
             known: BTreeMap::new(),
+            adapters: Vec::new(),
+            settled_adapters: 0,
             names: Names::default(),
             waiting: BTreeMap::new(),
             full: false,
@@ -169,10 +187,33 @@ impl<C: Chain, L: Library> Follower<C, L> {
             self.note(info);
             revision = revision.saturating_add(1);
         }
-        let gone = self.known.split_off(&revision);
-        if !gone.is_empty() {
-            self.names = Names::of(self.known.values());
+        self.known.split_off(&revision);
+        self.learn_names(heads).await
+    }
+
+    /// Reads what adapters are called, those that a reorg could still change once more.
+    async fn learn_names(&mut self, heads: &Heads) -> Result<(), ChainError> {
+        let mut number = self.settled_adapters;
+        let mut fresh = Vec::new();
+        while let Some(adapter) = self.chain.adapter(number, &heads.best).await? {
+            fresh.push((adapter.name, adapter.registered_at));
+            number = number.saturating_add(1);
         }
+        let final_ones = fresh
+            .iter()
+            .take_while(|(_, registered)| *registered <= heads.finalized)
+            .count();
+        self.adapters.truncate(self.settled_adapters as usize);
+        self.adapters
+            .extend(fresh.into_iter().map(|(name, _)| name));
+        self.settled_adapters = self.settled_adapters.saturating_add(final_ones as u32);
+        let base = self
+            .known
+            .values()
+            .find(|info| matches!(info.model, ModelRef::Base(_)))
+            .map(|info| (info.base, info.name.as_slice()));
+        let names = Names::new(base, &self.adapters);
+        self.names = names;
         Ok(())
     }
 
@@ -180,17 +221,15 @@ impl<C: Chain, L: Library> Follower<C, L> {
     fn note(&mut self, info: RevisionInfo) {
         let revision = info.revision;
         if info.base != self.base || info.base_manifest != self.manifest {
-            if self.known.remove(&revision).is_some() {
-                self.names = Names::of(self.known.values());
-            }
+            self.known.remove(&revision);
             return;
         }
+        let identity = |info: &RevisionInfo| (info.model, info.facts);
+        let new = identity(&info);
         let old = self.known.insert(revision, info);
-        let new = self.known.get(&revision);
-        let identity = |info: &RevisionInfo| (info.model, info.name.clone(), info.facts);
-        if old.as_ref().map(identity) != new.map(identity) {
+        if old.as_ref().map(identity) != Some(new) {
+            // Another revision than the one that could not be served.
             self.waiting.remove(&revision);
-            self.names = Names::of(self.known.values());
         }
     }
 
@@ -303,7 +342,6 @@ impl<C: Chain, L: Library> Follower<C, L> {
             }
         }
         self.full = false;
-        catalog.set_names(self.names.clone());
         Ok(())
     }
 

@@ -1,28 +1,31 @@
 //! Who owns a name.
 
-use openledger_chain::apis::models::RevisionInfo;
-use openledger_primitives::revision::ModelRef;
-use std::collections::BTreeMap;
+use openledger_primitives::{revision::ModelRef, AdapterId, BaseId};
+use std::{collections::BTreeMap, sync::Arc};
 
-/// Which model each name means. The chain lets anybody register a name again, so the first keeps it:
-/// the base, else the lowest-numbered adapter, whether or not anything of it is served now.
+/// Which model each name means. The chain lets anybody register a name again, so who came first keeps
+/// it: the base, else the lowest-numbered adapter on chain, whatever base it stands on and whether or
+/// not anything of it is served. The gateway keeps the same rule.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Names(BTreeMap<String, ModelRef>);
+pub(super) struct Names(Arc<BTreeMap<Vec<u8>, ModelRef>>);
 
 impl Names {
-    /// The names of all that was published on a base.
-    pub(super) fn of<'a>(revisions: impl IntoIterator<Item = &'a RevisionInfo>) -> Self {
+    /// The names of a base and of all adapters, by number from 0.
+    pub(super) fn new(base: Option<(BaseId, &[u8])>, adapters: &[Vec<u8>]) -> Self {
         let mut names = BTreeMap::new();
-        for info in revisions {
-            let owner = names.entry(info.label()).or_insert(info.model);
-            // In order of `ModelRef`: bases before adapters, each by number.
-            *owner = info.model.min(*owner);
+        for (number, name) in (AdapterId::MIN..).zip(adapters) {
+            names
+                .entry(name.clone())
+                .or_insert(ModelRef::Adapter(number));
         }
-        Names(names)
+        if let Some((number, name)) = base {
+            names.insert(name.to_vec(), ModelRef::Base(number));
+        }
+        Names(Arc::new(names))
     }
 
     /// The model that a name means.
     pub(super) fn owner(&self, name: &str) -> Option<ModelRef> {
-        self.0.get(name).copied()
+        self.0.get(name.as_bytes()).copied()
     }
 }

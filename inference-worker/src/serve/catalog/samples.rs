@@ -1,6 +1,6 @@
 //! Revisions for tests.
 
-use super::{Files, Served};
+use super::{names::Names, Files, Served};
 use openledger_chain::{
     apis::models::{RevisionInfo, TermsInfo},
     AccountId,
@@ -40,10 +40,27 @@ pub fn info(revision: RevisionId, model: ModelRef, name: &str) -> RevisionInfo {
         versions: Vec::new(),
         licence: Licence::ALL,
         royalty: 0,
-        published_at: revision as u32,
+        published_at: revision as u32 + 1,
         status: RevisionStatus::Live,
         terms: Some(0),
     }
+}
+
+/// The names of models, of which these are all.
+pub fn names_of(infos: &[RevisionInfo]) -> Names {
+    let mut base = None;
+    let mut adapters = Vec::new();
+    for info in infos {
+        match info.model {
+            ModelRef::Base(number) => base = Some((number, info.name.as_slice())),
+            ModelRef::Adapter(number) => {
+                let count = adapters.len().max(number as usize + 1);
+                adapters.resize(count, Vec::new());
+                adapters[number as usize] = info.name.clone();
+            }
+        }
+    }
+    Names::new(base, &adapters)
 }
 
 pub fn terms(price: u128) -> TermsInfo {

@@ -10,6 +10,7 @@ struct World(Arc<Mutex<Inside>>);
 struct Inside {
     finalized: BlockNumber,
     revisions: BTreeMap<RevisionId, RevisionInfo>,
+    adapters: BTreeMap<AdapterNumber, Adapter>,
     price: u128,
     /// Reads that still succeed; none for all.
     reads: Option<usize>,
@@ -25,7 +26,21 @@ impl World {
     }
 
     fn publish(&self, info: RevisionInfo) {
+        if let ModelRef::Adapter(number) = info.model {
+            self.register(number, &info);
+        }
         self.inside().revisions.insert(info.revision, info);
+    }
+
+    fn register(&self, number: AdapterNumber, info: &RevisionInfo) {
+        let adapter = Adapter {
+            owner: info.developer,
+            base: info.base,
+            name: info.name.clone(),
+            live: Vec::new(),
+            registered_at: info.published_at,
+        };
+        self.inside().adapters.insert(number, adapter);
     }
 
     fn read(&self) -> Result<MutexGuard<'_, Inside>, ChainError> {
@@ -54,6 +69,14 @@ impl Chain for World {
         _: &[u8; 32],
     ) -> Result<Option<RevisionInfo>, ChainError> {
         Ok(self.read()?.revisions.get(&revision).cloned())
+    }
+
+    async fn adapter(
+        &self,
+        adapter: AdapterNumber,
+        _: &[u8; 32],
+    ) -> Result<Option<Adapter>, ChainError> {
+        Ok(self.read()?.adapters.get(&adapter).cloned())
     }
 
     async fn terms(&self, _: ModelRef, _: &[u8; 32]) -> Result<Option<TermsInfo>, ChainError> {
@@ -228,11 +251,11 @@ async fn what_is_final_should_not_be_read_again_unless_it_is_served() {
     for revision in 0..4 {
         world.publish(adapter(revision, revision as u32, "poet"));
     }
-    world.inside().finalized = 2;
+    world.inside().finalized = 3;
     follower.follow(&catalog).await.unwrap();
     assert_eq!((follower.settled, serving(&catalog)), (3, vec![2]));
-    // Heads, the one that is not final, the end, what is served, and its terms.
-    world.inside().reads = Some(5);
+    // Heads; revision and adapter that are not final; the two ends; what is served, and its terms.
+    world.inside().reads = Some(7);
     follower.follow(&catalog).await.unwrap();
     assert_eq!(world.inside().reads, Some(0));
 }
@@ -273,4 +296,27 @@ async fn only_what_the_operator_listed_should_be_served() {
     world.publish(adapter(4, 0, "poet"));
     follower.follow(&catalog).await.unwrap();
     assert_eq!(serving(&catalog), [0, 3, 4]);
+}
+
+#[tokio::test]
+async fn a_name_should_stay_with_who_registered_it_first_whatever_was_published() {
+    let (world, catalog) = (World::default(), Catalog::default());
+    let mut follower = follower(&world);
+    // Nothing of it is published.
+    world.register(0, &adapter(0, 0, "poet"));
+    world.publish(adapter(0, 1, "poet"));
+    world.publish(adapter(1, 2, "clerk"));
+    world.publish(adapter(2, 3, "tiny"));
+    world.publish(info(3, ModelRef::Base(0), "tiny"));
+    follower.follow(&catalog).await.unwrap();
+    assert_eq!(serving(&catalog), [0, 1, 2, 3]);
+    assert!(catalog.find("poet").is_none());
+    assert_eq!(catalog.find("clerk").unwrap().revision, 1);
+    assert_eq!(catalog.find("tiny").unwrap().revision, 3);
+    // After a reorg somebody else has the name.
+    world.register(2, &adapter(1, 2, "judge"));
+    world.register(0, &adapter(0, 0, "clerk"));
+    follower.follow(&catalog).await.unwrap();
+    assert!(catalog.find("clerk").is_none());
+    assert_eq!(catalog.find("poet").unwrap().revision, 0);
 }
