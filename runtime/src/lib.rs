@@ -27,6 +27,7 @@ pub mod genesis;
 mod pallets;
 mod types;
 mod version;
+pub mod weights;
 /// The runtime's own code as wasm, for the node; written by the build.
 #[cfg(feature = "std")]
 #[allow(missing_docs)]

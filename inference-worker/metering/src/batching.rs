@@ -52,7 +52,8 @@ pub fn prepare<'a>(
     if taken.is_empty() {
         return None;
     }
-    build(worker, limits, &taken)
+    // The chain takes no batch that pays nobody; its answers wait for one that does.
+    build(worker, limits, &taken).filter(|batch| batch.header.fee > 0)
 }
 
 fn build(worker: &[u8; 32], limits: &BatchLimits, taken: &[Run<'_>]) -> Option<PreparedBatch> {

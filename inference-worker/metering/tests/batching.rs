@@ -273,6 +273,17 @@ fn gaps_and_unknown_lanes_wait() {
     assert!(prepare(&WORKER, &LIMITS, lanes, [].iter()).is_none());
 }
 
+#[test]
+fn what_pays_nobody_waits_for_what_does() {
+    let free: Vec<Answer> = vec![(1, 0, 0, BTreeMap::new())];
+    let paid: Vec<Answer> = vec![(1, 50, 5, BTreeMap::new())];
+    let any = |_, _| lane_start(Balance::MAX);
+    let alone = history(&[((1, 0), free.clone())]);
+    assert!(leaves(&LIMITS, &alone, any).is_empty());
+    let both = history(&[((1, 0), free), ((2, 0), paid)]);
+    assert_eq!(leaves(&LIMITS, &both, any), [(1, 0, 1), (2, 0, 1)]);
+}
+
 /// Receipts of one lane whose vouchers expire as given.
 fn expiring(channel: u64, lane: u16, expiries: &[u32]) -> Vec<DeliveredReceipt> {
     let mut head = LaneHead::default();

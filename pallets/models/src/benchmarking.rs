@@ -45,6 +45,7 @@ impl<T: Config> Pallet<T> {
                     licence: Licence::ALL,
                     royalty: 0,
                     published_at: 0,
+                    retired_at: None,
                     status: RevisionStatus::Live,
                 },
             );

@@ -200,7 +200,8 @@ pub mod pallet {
         DerivativesForbidden,
         /// Base or data forbid use for which money is taken: set both prices to 0.
         CommerceForbidden,
-        /// A price is below the royalty of a Datanet behind a live revision: raise both prices.
+        /// Of a price, contributors get less than the royalty of a Datanet behind a live revision:
+        /// raise both prices, or the contributors' part.
         BelowRoyalty,
         /// A price exceeds the whole supply.
         PriceTooHigh,

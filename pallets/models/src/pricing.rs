@@ -6,6 +6,7 @@ use crate::{
 };
 use alloc::vec::Vec;
 use frame_support::{dispatch::DispatchResult, ensure};
+use openledger_economics::split_fee;
 use openledger_primitives::{
     licence::Licence,
     revision::ModelRef,
@@ -67,10 +68,9 @@ impl<T: Config> Pallet<T> {
             free || revision.licence.permits(Licence::COMMERCIAL),
             Error::<T>::CommerceForbidden
         );
-        ensure!(
-            terms.price_in.min(terms.price_out) >= revision.royalty,
-            Error::<T>::BelowRoyalty
-        );
+        // The royalty is for the contributors: their part of the lower price must reach it.
+        let royalty = split_fee(terms.price_in.min(terms.price_out), &terms.split).contributors;
+        ensure!(royalty >= revision.royalty, Error::<T>::BelowRoyalty);
         Ok(())
     }
 

@@ -38,6 +38,7 @@ impl<T: Config> Pallet<T> {
             licence,
             royalty,
             published_at: now,
+            retired_at: None,
             status: RevisionStatus::Live,
         };
         for terms in Self::standing_terms(model, now) {
@@ -72,6 +73,7 @@ impl<T: Config> Pallet<T> {
             Error::<T>::AlreadyRetired
         );
         record.status = RevisionStatus::Retired;
+        record.retired_at = Some(Self::now());
         if let ModelRef::Adapter(adapter) = record.model {
             Adapters::<T>::mutate_extant(adapter, |adapter| {
                 adapter.live.retain(|live| *live != revision);

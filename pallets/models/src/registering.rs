@@ -136,6 +136,7 @@ impl<T: Config> Pallet<T> {
             licence,
             royalty: 0,
             published_at: Self::now(),
+            retired_at: None,
             status: RevisionStatus::Live,
         }
     }

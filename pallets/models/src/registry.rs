@@ -8,7 +8,7 @@ use openledger_primitives::{
     revision::{ModelRef, RevisionStatus},
     BlockNumber, RevisionId, TermsIndex,
 };
-use openledger_traits::{ModelRegistry, PricedRevision};
+use openledger_traits::{ModelRegistry, Parameters, PricedRevision};
 
 impl<T: Config> ModelRegistry<T::AccountId> for Pallet<T> {
     fn priced(
@@ -19,12 +19,29 @@ impl<T: Config> ModelRegistry<T::AccountId> for Pallet<T> {
         let record = Revisions::<T>::get(revision)?;
         let terms =
             Self::terms_at(record.model, terms).filter(|terms| terms.effective_from <= now)?;
+        // Terms and revisions are checked against each other when either appears, but not with terms
+        // that were superseded before the revision was.
+        Self::ensure_price(&record, &terms).ok()?;
         Some(PricedRevision {
             developer: Self::developer(record.model)?,
             model: record.model,
             terms,
             versions: record.versions,
         })
+    }
+
+    fn accepted_until(revision: RevisionId, terms: TermsIndex) -> BlockNumber {
+        let Some(record) = Revisions::<T>::get(revision) else {
+            return 0;
+        };
+        let superseded = terms
+            .checked_add(1)
+            .and_then(|next| Self::terms_at(record.model, next))
+            .map(|next| next.effective_from);
+        let over = superseded
+            .unwrap_or(BlockNumber::MAX)
+            .min(record.retired_at.unwrap_or(BlockNumber::MAX));
+        over.saturating_add(T::Parameters::settlement().voucher_grace)
     }
 
     fn terms_in_force(revision: RevisionId, now: BlockNumber) -> Option<TermsIndex> {

@@ -78,6 +78,8 @@ pub struct Revision {
     pub royalty: Balance,
     /// Block at which it was published.
     pub published_at: BlockNumber,
+    /// Block at which it was retired.
+    pub retired_at: Option<BlockNumber>,
     /// Whether it may be served.
     pub status: RevisionStatus,
 }

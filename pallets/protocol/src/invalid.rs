@@ -32,7 +32,7 @@ invalid! {
     ForkNonceLowered => "the fork nonce never falls",
     ThawTooShort => "a bond thaws no faster than challenge window + evidence window",
     RevokeAfterClose => "a revocation takes no longer than closing",
-    VersionSize => "a version adds 1 to 65,536 contributions",
+    VersionSize => "a version adds 1 to 256 contributions",
     WorkerShare => "a worker's share is at least half",
     ProtocolShare => "the protocol's share is at least 5 %",
     Shares => "the least shares are at most one million together",

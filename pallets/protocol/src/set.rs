@@ -17,7 +17,7 @@ pub const MIN_WORKER_PPM: u32 = 500_000;
 /// Least share of the protocol's part that is burned, parts per million.
 pub const MIN_BURN_PPM: u32 = 500_000;
 /// Contributions that a version may add at most.
-pub const MAX_VERSION_SIZE: u32 = 65_536;
+pub const MAX_VERSION_SIZE: u32 = 256;
 
 const OPEN: Balance = 1_000_000_000_000;
 const MINUTE: BlockNumber = 10;
@@ -66,7 +66,7 @@ impl ParameterSet {
             },
             datanets: DatanetParameters {
                 min_contribution_bond: OPEN,
-                max_contributions_per_version: 1_024,
+                max_contributions_per_version: 256,
             },
             models: ModelParameters {
                 min_worker_ppm: MIN_WORKER_PPM,

@@ -30,13 +30,17 @@ impl<T: Config> Pallet<T> {
             let Some((due, (worker, sequence))) = Self::next_due() else {
                 break;
             };
+            // Begun only with room for the most that a step can take; charged for what it took.
             let worst = T::WeightInfo::settle_page(PAGE).max(T::WeightInfo::release_liability(1));
-            if meter.try_consume(worst).is_err() {
+            if !meter.can_consume(worst) {
                 break;
             }
-            let step = with_storage_layer(|| Self::step(&worker, sequence));
-            if let Err(error) = step {
-                Self::postpone(due, &worker, sequence, error);
+            match with_storage_layer(|| Self::step(&worker, sequence)) {
+                Ok(used) => meter.consume(used),
+                Err(error) => {
+                    meter.consume(worst);
+                    Self::postpone(due, &worker, sequence, error);
+                }
             }
         }
         meter.consumed()
@@ -49,13 +53,16 @@ impl<T: Config> Pallet<T> {
             .filter(|(due, _)| due.block() <= Self::now())
     }
 
-    fn step(worker: &T::AccountId, sequence: BatchSequence) -> Result<(), DispatchError> {
+    /// Takes the next step of a batch. Returns what it weighed.
+    fn step(worker: &T::AccountId, sequence: BatchSequence) -> Result<Weight, DispatchError> {
         let settled = Batches::<T>::get(worker, sequence)
             .is_some_and(|batch| batch.state == BatchState::Settled);
         if settled {
-            Self::release(worker, sequence)
+            Self::release(worker, sequence)?;
+            Ok(T::WeightInfo::release_liability(1))
         } else {
-            Self::do_settle_page(worker, sequence).map(|_| ())
+            let lines = Self::do_settle_page(worker, sequence)?;
+            Ok(T::WeightInfo::settle_page(lines))
         }
     }
 

@@ -34,7 +34,8 @@ impl<T: Config> Pallet<T> {
     ) -> DispatchResult {
         let mut account = Accounts::<T>::get(worker);
         Self::check_header(header, &account)?;
-        ensure!(!claims.is_empty(), Error::<T>::EmptyBatch);
+        // What pays nobody has no claim on the space and the idle time that settling takes.
+        ensure!(!claims.is_empty() && header.fee > 0, Error::<T>::EmptyBatch);
         let lines = Self::lines(usage, credits)?;
         let amounts = Self::apply_claims(worker, claims, usage)?;
         let roots = Self::roots(header, claims, &amounts, usage, credits)?;

@@ -79,14 +79,15 @@ impl<T: Config> Pallet<T> {
         id: ChannelId,
         lanes: LaneIndex,
     ) -> DispatchResult {
-        let now = Self::now();
+        // Not one that was revoked, or is about to run out: lanes keep their signer.
+        let lasting = Self::now().saturating_add(T::Parameters::settlement().revoke_delay);
         Self::change_open(consumer, id, |channel| {
             let added = Self::lane_deposits(channel.lanes, lanes)?;
             let signer = channel
                 .signers
                 .iter()
                 .rev()
-                .find(|signer| signer.valid_until >= now)
+                .find(|signer| signer.valid_until > lasting)
                 .ok_or(Error::<T>::NoValidSigner)?
                 .key;
             Self::hold(consumer, added)?;

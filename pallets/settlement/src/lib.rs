@@ -366,7 +366,7 @@ pub mod pallet {
         BatchParent,
         /// The header names neither this epoch nor the one before.
         BatchEpoch,
-        /// The batch claims nothing.
+        /// The batch claims nothing, or fees of zero: wait until there is something to be paid.
         EmptyBatch,
         /// Too many batches wait for their release: call `settle_page` and `release_liability`.
         TooManyBatches,
@@ -434,9 +434,11 @@ pub mod pallet {
         UsageUnsorted,
         /// No such revision, or no such terms of it in effect.
         UnknownRevision,
+        /// The terms were superseded, or the revision was retired, longer than `voucher_grace` ago.
+        TermsOver,
         /// The line's fee cannot be the sum of its receipts' tokens at the terms.
         FeeNotTokensTimesPrice,
-        /// The line stands for no receipt.
+        /// The line stands for no receipt, or credits nothing.
         EmptyLine,
         /// Credits are not sorted by (revision, contribution, reason), or a line stands twice.
         CreditsUnsorted,

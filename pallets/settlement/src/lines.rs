@@ -63,7 +63,7 @@ impl<T: Config> Pallet<T> {
                 credit.revision == first.revision,
                 Error::<T>::CreditWithoutUsage
             );
-            ensure!(credit.count > 0, Error::<T>::EmptyLine);
+            ensure!(credit.count > 0 && credit.amount > 0, Error::<T>::EmptyLine);
             ensure!(
                 matches!(credit.reason, CreditReason::Span | CreditReason::Retrieval),
                 Error::<T>::CreditReason
@@ -104,6 +104,9 @@ impl<T: Config> Pallet<T> {
         }
         let priced = T::Models::priced(line.revision, line.terms, Self::now())
             .ok_or(Error::UnknownRevision)?;
+        if Self::now() > T::Models::accepted_until(line.revision, line.terms) {
+            return Err(Error::TermsOver);
+        }
         fee_is_possible(
             line.fee,
             line.count,

@@ -155,6 +155,8 @@ impl pallet_settlement::Config for Test {
 thread_local! {
     static EPOCH: Cell<u64> = const { Cell::new(5) };
     static WORKERS: RefCell<BTreeSet<AccountId32>> = const { RefCell::new(BTreeSet::new()) };
+    static ACCEPTED: RefCell<BTreeMap<(RevisionId, TermsIndex), BlockNumber>> =
+        const { RefCell::new(BTreeMap::new()) };
     static TERMS: RefCell<BTreeMap<(RevisionId, TermsIndex), PricedRevision<AccountId32>>> =
         const { RefCell::new(BTreeMap::new()) };
     static WITHDRAWN: RefCell<BTreeSet<ContributionId>> = const { RefCell::new(BTreeSet::new()) };
@@ -184,6 +186,7 @@ impl Tables {
     fn reset() {
         Epoch::set(5);
         WORKERS.with_borrow_mut(|workers| *workers = [WORKER, OTHER_WORKER].into());
+        ACCEPTED.with_borrow_mut(BTreeMap::clear);
         TERMS.with_borrow_mut(BTreeMap::clear);
         OWNERS.with_borrow_mut(BTreeMap::clear);
         WITHDRAWN.with_borrow_mut(BTreeSet::clear);
@@ -223,6 +226,11 @@ impl Tables {
             },
         };
         TERMS.with_borrow_mut(|table| table.insert((revision, terms), priced));
+    }
+
+    /// Ends the acceptance of usage at these terms with block `until`.
+    pub fn end_terms(revision: RevisionId, terms: TermsIndex, until: BlockNumber) {
+        ACCEPTED.with_borrow_mut(|table| table.insert((revision, terms), until));
     }
 
     /// Puts a contribution into a version.
@@ -268,6 +276,14 @@ impl ModelRegistry<AccountId32> for Tables {
         TERMS
             .with_borrow(|table| table.get(&(revision, terms)).cloned())
             .filter(|priced| priced.terms.effective_from <= now)
+    }
+    fn accepted_until(revision: RevisionId, terms: TermsIndex) -> BlockNumber {
+        ACCEPTED.with_borrow(|table| {
+            table
+                .get(&(revision, terms))
+                .copied()
+                .unwrap_or(BlockNumber::MAX)
+        })
     }
     fn is_live(revision: RevisionId) -> bool {
         TERMS.with_borrow(|table| table.keys().any(|(known, _)| *known == revision))

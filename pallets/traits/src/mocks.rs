@@ -207,6 +207,9 @@ impl<AccountId> ModelRegistry<AccountId> for MockModels {
     fn priced(_: RevisionId, _: TermsIndex, _: BlockNumber) -> Option<PricedRevision<AccountId>> {
         None
     }
+    fn accepted_until(_: RevisionId, _: TermsIndex) -> BlockNumber {
+        BlockNumber::MAX
+    }
     fn is_live(revision: RevisionId) -> bool {
         LIVE_REVISIONS.with(|live| live.borrow().contains(&revision))
     }

@@ -23,13 +23,18 @@ pub struct PricedRevision<AccountId> {
 /// Revisions and their terms.
 pub trait ModelRegistry<AccountId> {
     /// The revision at these terms. `None` when either is unknown, when the terms are of another
-    /// model, or when they are not yet in effect at `now`. Retired revisions are returned: what was
-    /// served settles.
+    /// model, when they are not yet in effect at `now`, or when the revision's licence or royalties
+    /// forbid their prices. Retired revisions and superseded terms are returned: what was served
+    /// settles.
     fn priced(
         revision: RevisionId,
         terms: TermsIndex,
         now: BlockNumber,
     ) -> Option<PricedRevision<AccountId>>;
+    /// Last block at which usage of the revision at these terms is accepted: no end while both stand,
+    /// and a while after the terms were superseded or the revision retired, so that work done is
+    /// claimed and old terms are not traded on for ever.
+    fn accepted_until(revision: RevisionId, terms: TermsIndex) -> BlockNumber;
     /// The terms that a new voucher of the revision names: the latest in effect at `now`. `None`
     /// when the revision is unknown or has no terms in effect.
     fn terms_in_force(revision: RevisionId, now: BlockNumber) -> Option<TermsIndex> {

@@ -73,13 +73,15 @@ impl<T: Config> Pallet<T> {
         }
     }
 
-    /// The worker for which `key` is valid now, and the key's index.
+    /// The worker whose current key `key` is, and the key's index.
+    ///
+    /// A key that was replaced still vouches for the receipts that it signed, but acts no more: it may
+    /// have been replaced because it was stolen, and the new one can submit all that it signed.
     pub(crate) fn key_in_force(key: &T::AccountId) -> Option<(T::AccountId, KeyIndex)> {
         let (worker, index) = KeyOwner::<T>::get(key)?;
-        let now = Self::now();
         Keys::<T>::get(&worker)
             .iter()
-            .any(|entry| entry.index == index && entry.is_valid(now))
+            .any(|entry| entry.index == index && entry.until.is_none())
             .then_some((worker, index))
     }
 }

@@ -86,6 +86,11 @@ pub mod pallet {
     pub type KeyOwner<T: Config> =
         StorageMap<_, Blake2_128Concat, T::AccountId, (T::AccountId, KeyIndex)>;
 
+    /// Index that the next service key of a worker that left gets, should it join again.
+    #[pallet::storage]
+    pub type NextKey<T: Config> =
+        StorageMap<_, Blake2_128Concat, T::AccountId, KeyIndex, ValueQuery>;
+
     /// Revisions that each worker announces, ascending.
     #[pallet::storage]
     pub type Serving<T: Config> = StorageMap<_, Blake2_128Concat, T::AccountId, Served, ValueQuery>;

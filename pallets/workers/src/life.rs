@@ -1,8 +1,8 @@
 //! A worker's life: join, heartbeat, drain, leave.
 
 use crate::{
-    Capability, Config, Endpoint, Error, Event, KeyOwner, Keys, Pallet, ServiceKey, Standing,
-    Worker, Workers,
+    Capability, Config, Endpoint, Error, Event, KeyOwner, Keys, NextKey, Pallet, ServiceKey,
+    Standing, Worker, Workers,
 };
 use frame_support::{dispatch::DispatchResult, ensure};
 use openledger_primitives::{Balance, BlockNumber};
@@ -35,20 +35,25 @@ impl<T: Config> Pallet<T> {
         ensure!(!Workers::<T>::contains_key(who), Error::<T>::AlreadyJoined);
         Self::ensure_described(&endpoint, &capability)?;
         Self::ensure_fresh_key(who, service_key)?;
+        // An account acts either for itself or for another.
+        ensure!(!KeyOwner::<T>::contains_key(who), Error::<T>::KeyInUse);
         if bond > 0 {
             T::Bonds::bond(who, bond)?;
         }
         ensure!(Self::is_bonded_enough(who), Error::<T>::BondTooSmall);
 
         let now = Self::now();
+        // Receipts that it signed before it left name their key by index: no index is given twice.
+        let index = NextKey::<T>::get(who);
+        let next_key = index.checked_add(1).ok_or(Error::<T>::TooManyKeys)?;
         let key = ServiceKey {
-            index: 0,
+            index,
             account: service_key.clone(),
             from: now,
             until: None,
         };
         Keys::<T>::try_append(who, key).map_err(|()| Error::<T>::TooManyKeys)?;
-        KeyOwner::<T>::insert(service_key, (who, 0));
+        KeyOwner::<T>::insert(service_key, (who, index));
         Workers::<T>::insert(
             who,
             Worker {
@@ -57,7 +62,7 @@ impl<T: Config> Pallet<T> {
                 standing: Standing::Active,
                 joined: now,
                 last_heartbeat: now,
-                next_key: 1,
+                next_key,
             },
         );
         Self::deposit_event(Event::Joined {
@@ -127,6 +132,7 @@ impl<T: Config> Pallet<T> {
         );
         T::Bonds::thaw_all(worker)?;
         Self::remove_all_keys(worker);
+        NextKey::<T>::insert(worker, record.next_key);
         Workers::<T>::remove(worker);
         Self::deposit_event(Event::Left {
             worker: worker.clone(),

@@ -8,6 +8,8 @@ use crate::{
 use alloc::vec::Vec;
 use frame_support::{
     parameter_types,
+    storage::types::ValueQuery,
+    storage_alias,
     traits::{ConstU32, Get},
     weights::Weight,
 };
@@ -116,25 +118,32 @@ impl historical::Config for Runtime {
     type FullIdentificationOf = Unbonded;
 }
 
-/// The validators of genesis, in every session.
+/// Accounts that validate, since genesis and for good.
+#[storage_alias]
+type ValidatorSet = StorageValue<GenesisValidators, Vec<AccountId>, ValueQuery>;
+
+/// The validators of genesis, in every session. Who purged its keys is left out until it sets new ones;
+/// nobody else comes in.
 pub struct GenesisValidators;
 
 impl GenesisValidators {
     fn set() -> Vec<(AccountId, ())> {
-        let current = Session::validators();
-        if current.is_empty() {
-            // Genesis: nobody validates yet; those whose keys it names will.
-            let mut all: Vec<_> = pallet_session::NextKeys::<Runtime>::iter_keys().collect();
-            all.sort();
-            return all.into_iter().map(|who| (who, ())).collect();
+        let mut set = ValidatorSet::get();
+        if set.is_empty() {
+            // Genesis: those whose keys it names.
+            set = pallet_session::NextKeys::<Runtime>::iter_keys().collect();
+            set.sort();
+            ValidatorSet::put(&set);
         }
-        current.into_iter().map(|who| (who, ())).collect()
+        set.retain(|who| pallet_session::NextKeys::<Runtime>::contains_key(who));
+        set.into_iter().map(|who| (who, ())).collect()
     }
 }
 
 impl pallet_session::SessionManager<AccountId> for GenesisValidators {
     fn new_session(_: SessionIndex) -> Option<Vec<AccountId>> {
-        Some(Self::set().into_iter().map(|(who, ())| who).collect())
+        let set: Vec<_> = Self::set().into_iter().map(|(who, ())| who).collect();
+        (!set.is_empty()).then_some(set)
     }
     fn start_session(_: SessionIndex) {}
     fn end_session(_: SessionIndex) {}
@@ -142,7 +151,9 @@ impl pallet_session::SessionManager<AccountId> for GenesisValidators {
 
 impl historical::SessionManager<AccountId, ()> for GenesisValidators {
     fn new_session(_: SessionIndex) -> Option<Vec<(AccountId, ())>> {
-        Some(Self::set())
+        // Without any, those of the session before go on.
+        let set = Self::set();
+        (!set.is_empty()).then_some(set)
     }
     fn start_session(_: SessionIndex) {}
     fn end_session(ended: SessionIndex) {

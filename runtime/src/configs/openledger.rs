@@ -2,8 +2,8 @@
 
 use crate::{
     constants::{DEPOSIT_PER_BYTE, DEPOSIT_PER_ITEM},
-    AccountId, Balance, Balances, Datanets, Models, Payouts, Protocol, Runtime, RuntimeHoldReason,
-    WorkerBonds, Workers,
+    weights, AccountId, Balance, Balances, Datanets, Models, Payouts, Protocol, Runtime,
+    RuntimeHoldReason, WorkerBonds, Workers,
 };
 use frame_support::{
     parameter_types,
@@ -47,7 +47,7 @@ type Deposit<Reason> = HoldConsideration<
 
 impl pallet_protocol::Config for Runtime {
     type AdminOrigin = EnsureRoot<AccountId>;
-    type WeightInfo = ();
+    type WeightInfo = weights::pallet_protocol::WeightInfo<Runtime>;
 }
 
 impl pallet_datanets::Config for Runtime {
@@ -55,7 +55,7 @@ impl pallet_datanets::Config for Runtime {
     type Currency = Balances;
     type Consideration = Deposit<DatanetDeposit>;
     type Parameters = Protocol;
-    type WeightInfo = ();
+    type WeightInfo = weights::pallet_datanets::WeightInfo<Runtime>;
 }
 
 impl pallet_models::Config for Runtime {
@@ -63,7 +63,7 @@ impl pallet_models::Config for Runtime {
     type Consideration = Deposit<ModelDeposit>;
     type AttributionBounds = Attribution;
     type Parameters = Protocol;
-    type WeightInfo = ();
+    type WeightInfo = weights::pallet_models::WeightInfo<Runtime>;
     #[cfg(feature = "runtime-benchmarks")]
     type BenchmarkHelper = crate::benchmarks::Helper;
 }
@@ -80,14 +80,14 @@ impl pallet_bonds::Config<WorkerBondsInstance> for Runtime {
     type RuntimeHoldReason = RuntimeHoldReason;
     type Currency = Balances;
     type Thaw = WorkerThaw;
-    type WeightInfo = ();
+    type WeightInfo = weights::pallet_bonds::WeightInfo<Runtime>;
 }
 
 impl pallet_workers::Config for Runtime {
     type Bonds = WorkerBonds;
     type Models = Models;
     type Parameters = Protocol;
-    type WeightInfo = ();
+    type WeightInfo = weights::pallet_workers::WeightInfo<Runtime>;
     #[cfg(feature = "runtime-benchmarks")]
     type BenchmarkHelper = crate::benchmarks::Helper;
 }
@@ -111,7 +111,7 @@ impl pallet_settlement::Config for Runtime {
     type Earnings = Payouts;
     type Parameters = Protocol;
     type CurrentEpoch = CurrentEpoch;
-    type WeightInfo = ();
+    type WeightInfo = weights::pallet_settlement::WeightInfo<Runtime>;
     #[cfg(feature = "runtime-benchmarks")]
     type BenchmarkHelper = crate::benchmarks::Helper;
 }
@@ -120,5 +120,5 @@ impl pallet_payouts::Config for Runtime {
     type Currency = Balances;
     type PalletId = PayoutsId;
     type Parameters = Protocol;
-    type WeightInfo = ();
+    type WeightInfo = weights::pallet_payouts::WeightInfo<Runtime>;
 }

@@ -16,7 +16,7 @@ enum Step {
 
 fn step() -> impl Strategy<Value = Step> {
     // Around the royalties of the Datanets, and zero.
-    let price = || prop_oneof![Just(0), Just(ROYALTY), Just(2 * ROYALTY), Just(PRICE)];
+    let price = || prop_oneof![Just(0), Just(5 * ROYALTY), Just(ROYALTY), Just(PRICE)];
     prop_oneof![
         3 => (0u32..2, prop::collection::vec(0u32..4, 0..4))
             .prop_map(|(adapter, on)| Step::Publish(adapter, on)),

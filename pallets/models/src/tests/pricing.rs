@@ -104,18 +104,27 @@ fn terms_are_refused_out_of_bounds() {
     });
 }
 
+/// A fifth of a price is the contributors'.
 #[test]
-fn prices_are_at_least_the_highest_royalty_of_live_revisions() {
+fn contributors_get_the_highest_royalty_of_live_revisions() {
     run(|| {
         let adapter = adapter_of_bob();
         publish(adapter, &[0]);
         let dear = publish(adapter, &[0, 1]);
-        for prices in [(2 * ROYALTY - 1, PRICE), (PRICE, 2 * ROYALTY - 1)] {
+        for prices in [(10 * ROYALTY - 1, PRICE), (PRICE, 10 * ROYALTY - 1)] {
             assert_noop!(set(BOB, adapter, prices, split()), Refused::BelowRoyalty);
         }
         assert_ok!(Models::retire_revision(signed(BOB), dear));
-        assert_noop!(price(adapter, ROYALTY - 1), Refused::BelowRoyalty);
-        assert_ok!(price(adapter, ROYALTY));
+        assert_noop!(price(adapter, 5 * ROYALTY - 1), Refused::BelowRoyalty);
+        // Nor does it help to ask more and to give the contributors' part to somebody else.
+        let greedy = Split {
+            developer: 400_000,
+            contributors: 0,
+            ..split()
+        };
+        let dear = (100 * PRICE, 100 * PRICE);
+        assert_noop!(set(BOB, adapter, dear, greedy), Refused::BelowRoyalty);
+        assert_ok!(price(adapter, 5 * ROYALTY));
         // A dearer Datanet cannot come in below its royalty either.
         assert_noop!(
             Models::publish_revision(signed(BOB), adapter, facts(), versions(&[1])),

@@ -3,7 +3,7 @@
 use crate::mock::*;
 use frame_support::assert_ok;
 use openledger_primitives::revision::{ModelRef, RevisionStatus};
-use openledger_traits::ModelRegistry;
+use openledger_traits::{mocks::MockParameters, ModelRegistry, Parameters};
 
 #[test]
 fn a_revision_is_priced_at_the_terms_that_a_voucher_names() {
@@ -24,6 +24,43 @@ fn a_revision_is_priced_at_the_terms_that_a_voucher_names() {
         assert!(Models::priced(revision, 0, 11).is_some());
         assert_eq!(Models::priced(revision, 2, 11), None);
         assert_eq!(Models::priced(99, 0, 1), None);
+    });
+}
+
+/// Terms that were superseded before a revision appeared were never checked against it.
+#[test]
+fn old_terms_below_a_later_royalty_price_nothing() {
+    run(|| {
+        let adapter = adapter_of_bob();
+        assert_ok!(price(adapter, 0));
+        assert_ok!(price(adapter, PRICE));
+        System::set_block_number(11);
+        let revision = publish(adapter, &[0]);
+        assert_eq!(Models::priced(revision, 0, 11), None);
+        assert!(Models::priced(revision, 1, 11).is_some());
+    });
+}
+
+#[test]
+fn superseded_terms_and_retired_revisions_are_accepted_for_a_while() {
+    run(|| {
+        let adapter = adapter_of_bob();
+        let revision = publish(adapter, &[0]);
+        assert_ok!(price(adapter, PRICE));
+        assert_eq!(Models::accepted_until(revision, 0), u32::MAX);
+        assert_ok!(price(adapter, 2 * PRICE));
+        let grace = MockParameters::settlement().voucher_grace;
+        // The second terms take effect at block 11.
+        assert_eq!(Models::accepted_until(revision, 0), 11 + grace);
+        assert_eq!(Models::accepted_until(revision, 1), u32::MAX);
+        System::set_block_number(20);
+        assert_ok!(Models::retire_revision(
+            RuntimeOrigin::signed(BOB),
+            revision
+        ));
+        assert_eq!(Models::accepted_until(revision, 0), 11 + grace);
+        assert_eq!(Models::accepted_until(revision, 1), 20 + grace);
+        assert_eq!(Models::accepted_until(99, 0), 0);
     });
 }
 

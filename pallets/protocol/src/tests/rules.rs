@@ -66,7 +66,7 @@ fn each_rule_refuses() {
             set.datanets.max_contributions_per_version = 0
         }),
         (VersionSize, |set| {
-            set.datanets.max_contributions_per_version = 65_537
+            set.datanets.max_contributions_per_version = 257
         }),
         (WorkerShare, |set| set.models.min_worker_ppm = 499_999),
         (ProtocolShare, |set| set.models.min_protocol_ppm = 49_999),

@@ -145,14 +145,29 @@ fn sums_that_differ() {
 fn a_worker_has_so_many_batches_open() {
     run(|| {
         let id = open(ALICE, 1_000 * OPEN, 1);
+        let small = Answer {
+            tokens_in: 1,
+            tokens_out: 0,
+            ..answer(id)
+        };
+        for _ in 0..crate::MAX_OPEN_BATCHES {
+            assert_ok!(submit(&batch(std::slice::from_ref(&small))));
+        }
+        refused(&batch(&[small]), Error::TooManyBatches);
+    });
+}
+
+/// It would take space and idle time that nobody pays for.
+#[test]
+fn a_batch_that_pays_nobody() {
+    run(|| {
+        let id = open(ALICE, 100 * OPEN, 2);
         let free = Answer {
             tokens_in: 0,
             tokens_out: 0,
             ..answer(id)
         };
-        for _ in 0..crate::MAX_OPEN_BATCHES {
-            assert_ok!(submit(&batch(std::slice::from_ref(&free))));
-        }
-        refused(&batch(&[free]), Error::TooManyBatches);
+        refused(&batch(std::slice::from_ref(&free)), Error::EmptyBatch);
+        assert_ok!(submit(&batch(&[free, answer(id)])));
     });
 }

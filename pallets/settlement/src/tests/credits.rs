@@ -40,6 +40,11 @@ fn a_credit_outside_the_revisions_versions() {
 }
 
 #[test]
+fn a_credit_of_nothing() {
+    with_channel(|| refused(&crediting(&[(CAROLS, 0)]), Error::EmptyLine));
+}
+
+#[test]
 fn credits_above_the_data_share() {
     with_channel(|| {
         let all = share();

@@ -1,7 +1,7 @@
 //! Keys that sign a channel's vouchers.
 
 use super::kit::*;
-use crate::{mock::*, Channels, Error, Event};
+use crate::{mock::*, Channels, Error, Event, Lanes};
 use frame_support::{assert_noop, assert_ok};
 use openledger_primitives::voucher::EvidenceClass;
 
@@ -98,6 +98,23 @@ fn revoking_leaves_time_to_claim() {
         assert_eq!(
             Channels::<Test>::get(id).unwrap().signers[0].valid_until,
             11
+        );
+    });
+}
+
+/// Lanes keep their signer, so none is bound to one that was just revoked, as a stolen key is.
+#[test]
+fn no_lane_is_bound_to_a_revoked_signer() {
+    run(|| {
+        let id = open_limited(10 * OPEN, 99);
+        assert_ok!(Settlement::add_signer(alice(), id, key(2), OPEN, 99));
+        assert_ok!(Settlement::revoke_signer(alice(), id, key(2)));
+        assert_ok!(Settlement::add_lanes(alice(), id, 1));
+        assert_eq!(Lanes::<Test>::get(id, 1).unwrap().signer, key(1));
+        assert_ok!(Settlement::revoke_signer(alice(), id, key(1)));
+        assert_noop!(
+            Settlement::add_lanes(alice(), id, 1),
+            Error::<Test>::NoValidSigner
         );
     });
 }

@@ -64,6 +64,18 @@ fn terms_before_they_take_effect() {
     });
 }
 
+/// A worker and a consumer cannot trade on at terms that are over.
+#[test]
+fn terms_that_are_over() {
+    with_channel(|| {
+        Tables::end_terms(ADAPTER, 0, 8);
+        go_to(8);
+        assert_ok!(submit(&batch(&[answer(0)])));
+        go_to(9);
+        refused(&batch(&[answer(0)]), Error::TermsOver);
+    });
+}
+
 #[test]
 fn lines_out_of_order_twice_or_empty() {
     with_channel(|| {

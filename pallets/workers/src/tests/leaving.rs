@@ -61,14 +61,17 @@ fn a_worker_whose_stake_thaws_already_can_leave() {
     });
 }
 
+/// Receipts from before it left name index 0; the key that comes after must not answer for them.
 #[test]
-fn who_left_can_join_again_with_the_same_key() {
+fn who_left_can_join_again_and_no_key_index_comes_twice() {
     run(|| {
         join(ALICE, ALICE_KEY);
         assert_ok!(Workers::drain(alice()));
         assert_ok!(Workers::leave(alice()));
         join(ALICE, ALICE_KEY);
-        assert_eq!(Workers::worker_of_key(&ALICE_KEY), Some((ALICE, 0)));
+        assert_eq!(Workers::worker_of_key(&ALICE_KEY), Some((ALICE, 1)));
+        assert_ok!(Workers::set_service_key(alice(), 13));
+        assert_eq!(Workers::worker_of_key(&13), Some((ALICE, 2)));
     });
 }
 
