@@ -5,20 +5,19 @@
 
 import { after, before, test } from 'node:test';
 import assert from 'node:assert/strict';
-import { ApiPromise, Keyring, WsProvider } from '@polkadot/api';
+import { Keyring } from '@polkadot/api';
 import { u8aToHex } from '@polkadot/util';
-import { cryptoWaitReady, randomAsU8a } from '@polkadot/util-crypto';
+import { randomAsU8a } from '@polkadot/util-crypto';
+import { connect, find, send as sendBy } from './chain.mjs';
 
 const OPEN = 10n ** 12n;
-const url = process.env.OPENLEDGER_WS ?? 'ws://127.0.0.1:9944';
 
 let api;
 let alice;
 let stranger;
 
 before(async () => {
-  await cryptoWaitReady();
-  api = await ApiPromise.create({ provider: new WsProvider(url), noInitWarn: true });
+  api = await connect();
   const keyring = new Keyring({ type: 'sr25519', ss58Format: api.registry.chainSS58 });
   alice = keyring.addFromUri('//Alice');
   stranger = keyring.addFromSeed(randomAsU8a(32));
@@ -26,33 +25,7 @@ before(async () => {
 
 after(async () => api?.disconnect());
 
-// Signs and sends, and returns the events of the block that included the call.
-function send(call, signer) {
-  return new Promise((resolve, reject) => {
-    let unsubscribe;
-    call
-      .signAndSend(signer, { nonce: -1 }, ({ status, events, dispatchError }) => {
-        if (!status.isInBlock) return;
-        unsubscribe?.();
-        if (dispatchError?.isModule) {
-          const { section, name, docs } = api.registry.findMetaError(dispatchError.asModule);
-          reject(new Error(`${section}.${name}: ${docs.join(' ')}`));
-        } else if (dispatchError) {
-          reject(new Error(dispatchError.toString()));
-        } else {
-          resolve(events.map(({ event }) => event));
-        }
-      })
-      .then((stop) => (unsubscribe = stop), reject);
-  });
-}
-
-function find(events, section, method) {
-  const event = events.find((e) => e.section === section && e.method === method);
-  assert.ok(event, `no ${section}.${method} among ${events.map((e) => `${e.section}.${e.method}`)}`);
-  return event;
-}
-
+const send = (call, signer) => sendBy(api, call, signer);
 const digest = () => u8aToHex(randomAsU8a(32));
 const split = {
   worker: 600_000,

@@ -1,6 +1,7 @@
 //! Asking through the gateway, as any OpenAI client does.
 
 use anyhow::{ensure, Context, Result};
+use openledger_metering::SignedReceipt;
 use serde_json::{json, Value};
 
 /// An answer and where it comes from.
@@ -10,6 +11,15 @@ pub struct Answer {
     pub text: String,
     /// The gateway's `openledger` object.
     pub openledger: Value,
+    /// The receipts that the gateway checked, one a chunk.
+    pub receipts: Vec<SignedReceipt>,
+}
+
+impl Answer {
+    /// What the answer costs, planck.
+    pub fn fee(&self) -> u128 {
+        self.receipts.iter().map(|one| one.receipt.fee).sum()
+    }
 }
 
 /// Asks one question.
@@ -30,5 +40,20 @@ pub async fn ask(url: &str, model: &str, question: &str) -> Result<Answer> {
     Ok(Answer {
         text: text.trim().to_owned(),
         openledger: answer["openledger"].clone(),
+        receipts: receipts(&answer["openledger"])?,
     })
+}
+
+/// The receipts in an `openledger` object; there is at least one.
+pub fn receipts(openledger: &Value) -> Result<Vec<SignedReceipt>> {
+    let listed = openledger["receipts"].as_array();
+    let listed = listed.with_context(|| format!("no receipts in {openledger}"))?;
+    ensure!(!listed.is_empty(), "an answer without a receipt");
+    listed
+        .iter()
+        .map(|one| {
+            let bytes = one["receipt"].as_str().context("a receipt is hex")?;
+            SignedReceipt::from_bytes(&hex::decode(bytes)?).context("a receipt does not decode")
+        })
+        .collect()
 }

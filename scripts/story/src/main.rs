@@ -4,14 +4,18 @@
 mod acts;
 mod ask;
 mod cast;
+mod footprint;
+mod javascript;
 mod narrator;
 mod processes;
 mod scene;
+mod signals;
 mod trials;
 
-use anyhow::Result;
+use anyhow::{bail, Result};
 use clap::{Args, Parser, Subcommand};
-use std::{path::PathBuf, process::ExitCode};
+use signals::asked_to_end;
+use std::{future::Future, path::PathBuf, process::ExitCode};
 
 /// Tells the story of OpenLedger with real processes.
 #[derive(Debug, Parser)]
@@ -31,7 +35,7 @@ enum Command {
         #[command(flatten)]
         options: Options,
     },
-    /// Tell the story, then try to break it: swapped adapters, a killed worker.
+    /// Tell the story, then try to break it: swapped adapters, a killed worker, other clients.
     Test {
         #[command(flatten)]
         options: Options,
@@ -63,32 +67,55 @@ async fn main() -> ExitCode {
         )
         .with_writer(std::io::stderr)
         .init();
-    match perform(Cli::parse().command).await {
+    let command = Cli::parse().command;
+    let (Command::Run { options, .. } | Command::Test { options }) = &command;
+    let seed = options
+        .seed
+        .unwrap_or_else(|| rand::random_range(0..1_000_000));
+    match perform(command, seed).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("\nThe story ends badly: {error:#}");
+            eprintln!("OPENLEDGER_STORY_SEED={seed} tells the same one again.");
             ExitCode::FAILURE
         }
     }
 }
 
-async fn perform(command: Command) -> Result<()> {
+async fn perform(command: Command, seed: u64) -> Result<()> {
     match command {
         Command::Run { once, options } => {
-            let told = acts::tell(&options).await?;
+            let mut told = to_the_end(acts::tell(&options, seed)).await?;
             if !once {
                 told.scene.invite();
-                tokio::signal::ctrl_c().await?;
+                tokio::select! {
+                    // Ctrl-C reaches the programs too: that they end then is no news.
+                    biased;
+                    asked = asked_to_end() => println!("\n{}: everything ends.", asked?),
+                    ended = told.scene.watch() => return ended,
+                }
             }
             told.scene.close().await;
             Ok(())
         }
         Command::Test { options } => {
-            let mut told = acts::tell(&options).await?;
-            let passed = trials::all(&mut told).await?;
-            told.scene.close().await;
-            println!("\n{passed} passed, 0 failed");
-            Ok(())
+            to_the_end(async {
+                let mut told = acts::tell(&options, seed).await?;
+                let passed = trials::all(&mut told).await?;
+                told.scene.close().await;
+                println!("\n{passed} passed, 0 failed");
+                Ok(())
+            })
+            .await
         }
+    }
+}
+
+/// Performs, unless asked to end before; whatever runs then ends with what is dropped here.
+async fn to_the_end<T>(performance: impl Future<Output = Result<T>>) -> Result<T> {
+    tokio::select! {
+        biased;
+        asked = asked_to_end() => bail!("{} came before the end", asked?),
+        told = performance => told,
     }
 }

@@ -32,6 +32,11 @@ impl Process {
         })
     }
 
+    /// Its process id.
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Fails with the end of the log when the process has ended.
     pub fn check(&mut self) -> Result<()> {
         match self.child.try_wait()? {
@@ -80,6 +85,8 @@ impl Drop for Process {
 pub async fn complete(name: &str, command: Command) -> Result<String> {
     let output = tokio::process::Command::from(command)
         .stdin(Stdio::null())
+        // Whoever gives up waiting, on a signal for instance, leaves nothing running.
+        .kill_on_drop(true)
         .output()
         .await
         .with_context(|| format!("start {name}"))?;

@@ -2,6 +2,7 @@
 
 use crate::{
     cast::Cast,
+    footprint::{Footprint, Memory},
     narrator::Narrator,
     processes::{complete, Process},
     Options,
@@ -220,6 +221,23 @@ impl Scene {
             process.check()?;
         }
         Ok(())
+    }
+
+    /// Returns when one of the programs has ended, with the reason.
+    pub async fn watch(&mut self) -> Result<()> {
+        loop {
+            self.check()?;
+            tokio::time::sleep(Duration::from_secs(1)).await;
+        }
+    }
+
+    /// Memory of node and worker.
+    pub fn footprint(&self) -> Result<Footprint> {
+        let worker = self.worker.as_ref().context("the worker runs")?;
+        Ok(Footprint {
+            node: Memory::of(self.node.id())?,
+            worker: Memory::of(worker.id())?,
+        })
     }
 
     /// Says where to look.

@@ -1,10 +1,13 @@
 //! ModelFactory: one adapter per Datanet, and the span index over its rows.
 
 use super::{Told, Trained};
-use anyhow::{bail, Context, Result};
+use anyhow::{bail, ensure, Context, Result};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::Value;
-use std::{path::PathBuf, process::Stdio};
+use std::{
+    path::{Path, PathBuf},
+    process::Stdio,
+};
 use tokio::io::{AsyncBufReadExt, BufReader};
 
 /// Trains and indexes.
@@ -77,15 +80,30 @@ async fn adapter(told: &Told, trained: &Trained) -> Result<()> {
             output.status
         );
     }
-    let perplexity = said
-        .lines()
-        .find(|line| line.contains("perplexity"))
-        .unwrap_or("no held-out perplexity");
+    let (before, after) = perplexity(&folder(told, trained).join("evaluation.json"))?;
+    ensure!(
+        after < before,
+        "training {} did not improve the held-out perplexity: {before:.2} before, {after:.2} after",
+        trained.alias
+    );
     told.scene.narrator.say(format!(
-        "{:<12} {perplexity} ({seconds:.0} s)",
+        "{:<12} held-out perplexity: {before:.2} before, {after:.2} after ({seconds:.0} s)",
         trained.alias
     ));
     Ok(())
+}
+
+/// Held-out perplexity before and after, from the evaluation that will be published.
+fn perplexity(evaluation: &Path) -> Result<(f64, f64)> {
+    let file = || evaluation.display().to_string();
+    let bytes = std::fs::read(evaluation).with_context(file)?;
+    let evaluation: Value = serde_json::from_slice(&bytes).with_context(file)?;
+    let read = |name: &str| {
+        evaluation[name]
+            .as_f64()
+            .with_context(|| format!("the evaluation has no {name}: nothing was held out"))
+    };
+    Ok((read("perplexity_before")?, read("perplexity_after")?))
 }
 
 async fn index(told: &Told, trained: &Trained) -> Result<()> {

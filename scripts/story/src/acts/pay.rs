@@ -1,11 +1,8 @@
 //! The batch, its window, the split, the claims.
 
-use super::{
-    question::{total_fee, Asked},
-    Told,
-};
+use super::{check::cases, question::Asked, Told};
 use crate::narrator::open;
-use anyhow::{ensure, Result};
+use anyhow::{ensure, Context, Result};
 use futures::future::try_join_all;
 use openledger_chain::{
     apis::payouts::{EarningInfo, GetEarnings, GetTotals, Role, Totals},
@@ -13,25 +10,23 @@ use openledger_chain::{
     events::payouts::{Claimed, Paid},
     AccountId,
 };
+use openledger_primitives::BatchSequence;
 use std::time::{Duration, Instant};
 
-/// Waits for the batch, checks that the fee was split to the planck, and lets everyone claim.
+/// Waits for the batch, checks that the fee was split to the planck and by whose data it was, and
+/// lets everyone claim.
 pub async fn settle_and_claim(told: &mut Told, asked: &[Asked]) -> Result<()> {
-    let fee = total_fee(asked);
+    let fee = told.fees();
     let worker = told.scene.cast.operator.account();
     told.scene.narrator.act(&format!(
         "The worker submits one batch: {} receipts, {} in all. Its challenge window runs.",
-        asked.len(),
+        told.receipts.len(),
         open(fee)
     ));
-    let totals = settled(told, fee).await?;
+    let totals = settled(told).await?;
     told.scene
         .narrator
         .act("The window has passed; the batch is finalized and the fee is split.");
-    ensure!(
-        totals.earned + totals.pooled + totals.burned + totals.kept == fee,
-        "the parts {totals:?} do not sum to the fee of {fee} planck"
-    );
     let narrator = &told.scene.narrator;
     narrator.say(format!("fee       {}", open(fee)));
     narrator.say(format!("earned    {}", open(totals.earned)));
@@ -41,13 +36,13 @@ pub async fn settle_and_claim(told: &mut Told, asked: &[Asked]) -> Result<()> {
     ));
     narrator.say(format!("burned    {}", open(totals.burned)));
     narrator.say(format!("kept      {} (protocol)", open(totals.kept)));
+    // Before anything is claimed: what is claimed is no longer among the earnings.
+    let cases = cases(told, asked, 0..next_batch(told).await?).await?;
     told.scene.narrator.act("Each contributor claims.");
-    let mut earned = Vec::new();
     let mut claims = Vec::new();
     for actor in &told.scene.cast.contributors {
         let earnings = earnings(told, actor.account()).await?;
         let sum: u128 = earnings.iter().map(|earning| earning.amount).sum();
-        earned.push(sum);
         if sum == 0 {
             told.scene.narrator.say(format!(
                 "{:<6} earned nothing: no answer came from their documents",
@@ -90,16 +85,17 @@ pub async fn settle_and_claim(told: &mut Told, asked: &[Asked]) -> Result<()> {
             ));
         }
     }
-    ensure!(
-        earned[0] > earned[1],
-        "the contributor whose documents held the fact earned {} planck, the other {}",
-        earned[0],
-        earned[1]
-    );
-    told.scene.narrator.say(format!(
-        "{} earned more than {}: the fact stood in their documents",
-        told.scene.cast.contributors[0].name, told.scene.cast.contributors[1].name
-    ));
+    for case in cases {
+        case.check()?;
+        if let Some((holder, amount)) = case.earned.get(case.subject.holder) {
+            told.scene.narrator.say(format!(
+                "{holder} earned most by the answer of {}, {}: “{}” stood in their documents",
+                case.model,
+                open(*amount),
+                case.subject.fact
+            ));
+        }
+    }
     let owed = earnings(told, worker).await?;
     let worker_part: u128 = owed.iter().map(|earning| earning.amount).sum();
     told.scene.narrator.say(format!(
@@ -114,18 +110,59 @@ pub async fn earnings(told: &Told, account: AccountId) -> Result<Vec<EarningInfo
     Ok(told.scene.client.query(&GetEarnings { account }).await?)
 }
 
-/// Waits until fees of `fee` planck in all were shared out.
-pub async fn settled(told: &mut Told, fee: u128) -> Result<Totals> {
+/// The worker's next batch.
+pub async fn next_batch(told: &Told) -> Result<BatchSequence> {
+    let worker = told.scene.cast.operator.account();
+    Ok(told.scene.client.next_batch(worker).await?.0)
+}
+
+/// What batches have claimed of the consumer's deposit so far, planck.
+pub async fn submitted_fees(told: &Told) -> Result<u128> {
+    let answer = &told.asked.first().context("something was asked")?.answer;
+    let channel = answer.openledger["channel"].as_u64();
+    let channel = channel.context("an answer names its channel")?;
+    let found = told.scene.client.channel(channel).await?;
+    Ok(found.context("the channel exists")?.escrowed)
+}
+
+/// Waits until every receipt so far is in some batch.
+pub async fn submitted(told: &mut Told) -> Result<()> {
+    let begun = Instant::now();
+    loop {
+        told.scene.check()?;
+        let claimed = submitted_fees(told).await?;
+        let fee = told.fees();
+        ensure!(claimed <= fee, "{claimed} planck are claimed for {fee}");
+        if claimed == fee {
+            return Ok(());
+        }
+        ensure!(
+            begun.elapsed() < Duration::from_secs(90),
+            "after 90 s {claimed} of {fee} planck are in batches"
+        );
+        tokio::time::sleep(Duration::from_millis(500)).await;
+    }
+}
+
+/// Waits until every receipt so far is shared out, and fails when it is to more or less than their
+/// fees.
+pub async fn settled(told: &mut Told) -> Result<Totals> {
+    let fee = told.fees();
     let begun = Instant::now();
     loop {
         told.scene.check()?;
         let totals = told.scene.client.query(&GetTotals {}).await?;
-        if totals.earned + totals.pooled + totals.burned + totals.kept >= fee {
+        let shared = totals.earned + totals.pooled + totals.burned + totals.kept;
+        ensure!(
+            shared <= fee,
+            "{totals:?} sum to {shared} planck, all fees so far to {fee}"
+        );
+        if shared == fee {
             return Ok(totals);
         }
         ensure!(
             begun.elapsed() < Duration::from_secs(180),
-            "no batch was finalized within three minutes"
+            "after three minutes {shared} of {fee} planck are shared out"
         );
         tokio::time::sleep(Duration::from_millis(500)).await;
     }
