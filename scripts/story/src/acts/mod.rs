@@ -6,6 +6,8 @@ mod gather;
 pub mod pay;
 mod publish;
 pub mod question;
+#[cfg(test)]
+mod seeds;
 
 use self::question::Asked;
 use crate::{scene::Scene, Options};
