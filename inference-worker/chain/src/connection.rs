@@ -25,6 +25,10 @@ pub(crate) type Rpc = LegacyRpcMethods<RpcConfigFor<SubstrateConfig>>;
 const FIRST_WAIT: Duration = Duration::from_millis(100);
 const LAST_WAIT: Duration = Duration::from_secs(5);
 
+/// Most time that a new connection takes to be usable. A machine that is frozen or a port that others
+/// listen on takes the connection and never says a word.
+const OPENING: Duration = Duration::from_secs(30);
+
 /// A connection. It stays usable until a request on it fails for want of a connection.
 pub(crate) struct Connection {
     pub(crate) rpc: Rpc,
@@ -37,6 +41,21 @@ pub(crate) struct Connection {
 
 impl Connection {
     async fn open(url: &str) -> Result<Self, ChainError> {
+        Self::open_within(url, OPENING).await
+    }
+
+    async fn open_within(url: &str, limit: Duration) -> Result<Self, ChainError> {
+        tokio::time::timeout(limit, Self::opened(url))
+            .await
+            .unwrap_or_else(|_| {
+                Err(ChainError::Unreachable {
+                    url: url.to_owned(),
+                    reason: format!("it does not answer within {} seconds", limit.as_secs()),
+                })
+            })
+    }
+
+    async fn opened(url: &str) -> Result<Self, ChainError> {
         let unreachable = |reason: String| ChainError::Unreachable {
             url: url.to_owned(),
             reason,
@@ -228,5 +247,18 @@ impl Link {
             *current = Arc::new(fresh);
         }
         Ok(current.clone())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_node_that_says_nothing_is_given_up() {
+        let mute = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("ws://{}", mute.local_addr().unwrap());
+        let opened = Connection::open_within(&url, Duration::from_secs(1)).await;
+        assert!(matches!(opened, Err(ChainError::Unreachable { .. })));
     }
 }
