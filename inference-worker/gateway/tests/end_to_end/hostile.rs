@@ -1,0 +1,131 @@
+//! Workers that do not keep to the rules.
+
+use crate::{
+    fake::{Fake, Manner},
+    scene::{submitter, Scene},
+};
+use openledger_chain::calls::workers::Serve;
+use serde_json::{json, Value};
+
+const CHAT: &str = "/v1/chat/completions";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_hostile_worker_gets_nothing_acknowledged() {
+    let Some(mut scene) = Scene::open().await else {
+        return;
+    };
+    let fake = Fake::serve(scene.worker_port, scene.operator.0, scene.service.clone()).await;
+    submitter(&scene.client, scene.service.clone())
+        .submit(&Serve {
+            revisions: vec![scene.revision],
+        })
+        .await
+        .unwrap();
+    scene.until_served().await;
+    scene.open_channel("data", "1000");
+    scene.start_gateway("data", &[]).await;
+
+    let (status, body) = scene.post(CHAT, scene.chat(8)).await;
+    assert_eq!(status, 200, "{body}");
+
+    // A lane that is taken at the worker is left alone, and is no reason to fail.
+    fake.turn(Manner::BusyOnLaneZero);
+    for _ in 0..4 {
+        let (status, body) = scene.post(CHAT, scene.chat(8)).await;
+        assert_eq!(status, 200, "{body}");
+        assert_eq!(body["openledger"]["receipts"][0]["lane"], 1);
+    }
+    assert_eq!(parked(&scene).await, Vec::<u64>::new());
+
+    // The voucher is for the worker that the chain names.
+    fake.turn(Manner::Redirect);
+    let (status, _) = scene.post(CHAT, scene.chat(8)).await;
+    assert_eq!((status, fake.stolen()), (502, 0));
+
+    fake.turn(Manner::Flood);
+    let (status, body) = scene.post(CHAT, scene.chat(8)).await;
+    assert_eq!(status, 502, "{body}");
+    assert!(
+        body["error"]["message"]
+            .as_str()
+            .unwrap()
+            .contains("more text than was paid for"),
+        "{body}"
+    );
+    assert_eq!(parked(&scene).await, Vec::<u64>::new());
+
+    // bill_without_delivery: an error, and then a receipt of the whole fee. Each lane is tried once.
+    fake.turn(Manner::RefuseAndBill);
+    let acknowledged: Vec<u128> = lanes(&scene, &fake).await;
+    assert_eq!(parked(&scene).await, [0, 1]);
+    let (status, body) = scene.post(CHAT, scene.chat(8)).await;
+    assert_eq!(
+        (status, &body["error"]["code"]),
+        (502, &json!("lanes_parked"))
+    );
+    assert_eq!(fake.vouchers().len(), 2);
+    for (voucher, before) in fake.vouchers().iter().zip(acknowledged) {
+        assert_eq!(voucher.voucher.prev_cum, before);
+    }
+
+    // Its owner sees why, and what going on would cost.
+    scene.gateway = None;
+    let (data, chain) = (scene.path("data"), scene.chain());
+    let data = data.to_str().unwrap();
+    let listed = scene.command(&["lanes", "--data", data]);
+    assert_eq!(listed.matches("PARKED").count(), 2, "{listed}");
+    assert!(listed.contains("did not answer"), "{listed}");
+    let signer = scene.path("signer");
+    let mut release = vec![
+        "release", "--chain", &chain, "--data", data, "--lane", "0", "--key",
+    ];
+    release.push(signer.to_str().unwrap());
+    let said = scene.command(&release);
+    assert!(said.contains("charges"), "{said}");
+    assert!(said.contains("nothing is changed"), "{said}");
+    release.push("--yes");
+    let said = scene.command(&release);
+    assert!(said.contains("in use again"), "{said}");
+
+    // The lane goes on; a worker that breaks off every answer and charges for it is not put up with.
+    fake.turn(Manner::Honest);
+    scene.start_gateway("data", &[]).await;
+    let (status, body) = scene.post(CHAT, scene.chat(8)).await;
+    assert_eq!(status, 200, "{body}");
+    fake.turn(Manner::BreakOffAndBill);
+    for _ in 0..3 {
+        let (status, body) = scene.post(CHAT, scene.chat(8)).await;
+        assert_eq!(status, 502, "{body}");
+    }
+    assert_eq!(parked(&scene).await, [0, 1]);
+}
+
+/// Asks twice, so that both lanes are tried; what each voucher should acknowledge.
+async fn lanes(scene: &Scene, fake: &Fake) -> Vec<u128> {
+    let before = fake.acknowledged();
+    for _ in 0..2 {
+        let (status, body) = scene.post(CHAT, scene.chat(8)).await;
+        assert_eq!(status, 502, "{body}");
+    }
+    fake.vouchers()
+        .iter()
+        .map(|signed| before[&signed.voucher.lane])
+        .collect()
+}
+
+async fn parked(scene: &Scene) -> Vec<u64> {
+    let ready: Value = scene
+        .http
+        .get(scene.url("/ready"))
+        .send()
+        .await
+        .unwrap()
+        .json()
+        .await
+        .unwrap();
+    let parked = ready["lanes"]["parked"].as_array().unwrap();
+    parked
+        .iter()
+        .map(|lane| lane["lane"].as_u64().unwrap())
+        .collect()
+}
