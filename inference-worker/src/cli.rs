@@ -1,5 +1,6 @@
 //! The command line.
 
+use crate::commands::versions::VersionName;
 use clap::{Args, Parser, Subcommand};
 use std::{net::SocketAddr, path::PathBuf};
 
@@ -150,10 +151,15 @@ pub struct TrainArgs {
     /// Folder of the base model (Hugging Face layout).
     #[arg(long, value_name = "DIR")]
     pub base: PathBuf,
-    /// Rows of a sealed version to train on, as `DATANET:VERSION:ROOT:ROWS_FILE`; repeat for several
-    /// versions, or for several contributions of one.
-    #[arg(long = "version-rows", value_name = "SPEC", required = true)]
-    pub versions: Vec<String>,
+    /// Sealed version to train on, as `DATANET:VERSION`; repeat for several.
+    #[arg(long = "datanet", value_name = "DATANET:VERSION", required = true)]
+    pub versions: Vec<VersionName>,
+    /// Store with the rows of the versions; they are held against the chain's roots.
+    #[arg(long, value_name = "DIR")]
+    pub store: PathBuf,
+    /// Chain.
+    #[command(flatten)]
+    pub chain: ChainArgs,
     /// Folder to write the adapter (PEFT), its manifest and checkpoints to.
     #[arg(long, value_name = "DIR")]
     pub out: PathBuf,
@@ -186,9 +192,15 @@ pub struct IndexArgs {
     /// Folder of the base model: its tokenizer is used.
     #[arg(long, value_name = "DIR")]
     pub base: PathBuf,
-    /// Contributions in the order of the versions, as `DATANET:VERSION:ROOT:CONTRIBUTION:ROWS_FILE`.
-    #[arg(long = "contribution", value_name = "SPEC", required = true)]
-    pub contributions: Vec<String>,
+    /// Sealed version to index, as `DATANET:VERSION`; repeat for several.
+    #[arg(long = "datanet", value_name = "DATANET:VERSION", required = true)]
+    pub versions: Vec<VersionName>,
+    /// Store with the rows of the versions; they are held against the chain's roots.
+    #[arg(long, value_name = "DIR")]
+    pub store: PathBuf,
+    /// Chain.
+    #[command(flatten)]
+    pub chain: ChainArgs,
     /// Folder to write the index to.
     #[arg(long, value_name = "DIR")]
     pub out: PathBuf,

@@ -3,6 +3,7 @@
 mod api;
 mod cli;
 mod commands;
+mod indexing;
 mod metrics;
 mod serve;
 
@@ -23,8 +24,8 @@ async fn main() -> ExitCode {
         Command::Join(args) => commands::join::run(args).await,
         Command::Leave(args) => commands::leave::run(args).await,
         Command::Status(args) => commands::status::run(args).await,
-        Command::Train(args) => commands::train::run(args),
-        Command::Index(args) => commands::index::run(args),
+        Command::Train(args) => commands::train::run(args).await,
+        Command::Index(args) => commands::index::run(args).await,
         Command::Generate(args) => commands::generate::run(args),
         Command::VerifyReceipt(args) => commands::verify_receipt::run(args).await,
         Command::Bench(args) => commands::bench::run(args),

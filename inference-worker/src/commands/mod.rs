@@ -9,3 +9,4 @@ pub mod run;
 pub mod status;
 pub mod train;
 pub mod verify_receipt;
+pub mod versions;

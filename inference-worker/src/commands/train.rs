@@ -1,21 +1,23 @@
 //! `train`: fine-tunes a LoRA adapter on sealed versions.
 
+use super::versions;
 use crate::cli::TrainArgs;
 use anyhow::{bail, Context, Result};
+use openledger_chain::ChainClient;
 use openledger_factory::{
     adapter::{gate, train_adapter, Base, Choices, VersionRows},
     gradients::one_thread_per_lane,
     progress::{Cancel, JsonLines, Progress, Terminal},
     train::Watch,
 };
-use openledger_primitives::Digest;
+use openledger_store::Store;
 use std::fs;
 
-pub fn run(args: TrainArgs) -> Result<()> {
+pub async fn run(args: TrainArgs) -> Result<()> {
     one_thread_per_lane();
     let base = Base::load(&args.base)
         .with_context(|| format!("the base model in {}", args.base.display()))?;
-    let versions = versions(&args.versions)?;
+    let versions = versions(&args).await?;
     let mut choices = Choices::default();
     choices.lora.r = args.rank;
     choices.lora.alpha = args.alpha;
@@ -64,40 +66,25 @@ pub fn run(args: TrainArgs) -> Result<()> {
     Ok(())
 }
 
-/// Reads `DATANET:VERSION:ROOT:ROWS_FILE`; several files of one version follow one another.
-fn versions(specs: &[String]) -> Result<Vec<VersionRows>> {
-    let mut versions: Vec<VersionRows> = Vec::new();
-    for spec in specs {
-        let parts: Vec<&str> = spec.splitn(4, ':').collect();
-        let [datanet, version, root, file] = parts[..] else {
-            bail!("`{spec}` is not DATANET:VERSION:ROOT:ROWS_FILE");
-        };
-        let root: Option<Digest> = hex::decode(root.trim_start_matches("0x"))
-            .ok()
-            .and_then(|bytes| bytes.try_into().ok());
-        let datanet = datanet
-            .parse()
-            .with_context(|| format!("the Datanet in `{spec}`"))?;
-        let version = version
-            .parse()
-            .with_context(|| format!("the version in `{spec}`"))?;
-        let text = fs::read_to_string(file).with_context(|| format!("the rows in {file}"))?;
-        let rows = text
-            .lines()
-            .filter(|line| !line.trim().is_empty())
-            .map(str::to_owned);
-        match versions
-            .iter_mut()
-            .find(|known| (known.datanet, known.version) == (datanet, version))
-        {
-            Some(known) => known.rows.extend(rows),
-            None => versions.push(VersionRows {
-                datanet,
-                version,
-                root: root.with_context(|| format!("the version's root in `{spec}`"))?,
-                rows: rows.collect(),
-            }),
-        }
-    }
-    Ok(versions)
+/// The rows of the sealed versions, as the factory takes them.
+async fn versions(args: &TrainArgs) -> Result<Vec<VersionRows>> {
+    let client = ChainClient::connect(&args.chain.url).await?;
+    let store = Store::open(&args.store)?;
+    let sealed = versions::read(&client, &store, &args.versions).await?;
+    sealed
+        .into_iter()
+        .map(|version| {
+            let mut rows = Vec::new();
+            for (_, of_one) in &version.contributions {
+                let lines = String::from_utf8(of_one.to_jsonl())?;
+                rows.extend(lines.lines().map(str::to_owned));
+            }
+            Ok(VersionRows {
+                datanet: version.name.datanet,
+                version: version.name.version,
+                root: version.root,
+                rows,
+            })
+        })
+        .collect()
 }

@@ -45,8 +45,8 @@ impl<T: frame_system::Config> pallet_bonds::WeightInfo for WeightInfo<T> {
 		// Proof Size summary in bytes:
 		//  Measured:  `839`
 		//  Estimated: `4178`
-		// Minimum execution time: 61_541_000 picoseconds.
-		Weight::from_parts(64_345_000, 0)
+		// Minimum execution time: 61_671_000 picoseconds.
+		Weight::from_parts(64_956_000, 0)
 			.saturating_add(Weight::from_parts(0, 4178))
 			.saturating_add(T::DbWeight::get().reads(2))
 			.saturating_add(T::DbWeight::get().writes(2))
@@ -57,10 +57,10 @@ impl<T: frame_system::Config> pallet_bonds::WeightInfo for WeightInfo<T> {
 	/// Proof: `Protocol::Bonds` (`max_values`: Some(1), `max_size`: Some(24), added: 519, mode: `MaxEncodedLen`)
 	fn thaw() -> Weight {
 		// Proof Size summary in bytes:
-		//  Measured:  `996`
+		//  Measured:  `1030`
 		//  Estimated: `4178`
-		// Minimum execution time: 20_250_000 picoseconds.
-		Weight::from_parts(22_203_000, 0)
+		// Minimum execution time: 20_230_000 picoseconds.
+		Weight::from_parts(22_013_000, 0)
 			.saturating_add(Weight::from_parts(0, 4178))
 			.saturating_add(T::DbWeight::get().reads(2))
 			.saturating_add(T::DbWeight::get().writes(1))
@@ -73,9 +73,9 @@ impl<T: frame_system::Config> pallet_bonds::WeightInfo for WeightInfo<T> {
 	/// Proof: `Balances::Holds` (`max_values`: None, `max_size`: Some(175), added: 2650, mode: `MaxEncodedLen`)
 	fn withdraw() -> Weight {
 		// Proof Size summary in bytes:
-		//  Measured:  `1087`
+		//  Measured:  `1121`
 		//  Estimated: `4178`
-		// Minimum execution time: 60_670_000 picoseconds.
+		// Minimum execution time: 61_231_000 picoseconds.
 		Weight::from_parts(63_995_000, 0)
 			.saturating_add(Weight::from_parts(0, 4178))
 			.saturating_add(T::DbWeight::get().reads(3))

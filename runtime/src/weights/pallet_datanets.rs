@@ -49,10 +49,10 @@ impl<T: frame_system::Config> pallet_datanets::WeightInfo for WeightInfo<T> {
 	/// Proof: `Datanets::Datanets` (`max_values`: None, `max_size`: Some(147), added: 2622, mode: `MaxEncodedLen`)
 	fn create() -> Weight {
 		// Proof Size summary in bytes:
-		//  Measured:  `250`
+		//  Measured:  `284`
 		//  Estimated: `3640`
-		// Minimum execution time: 62_393_000 picoseconds.
-		Weight::from_parts(68_261_000, 0)
+		// Minimum execution time: 62_392_000 picoseconds.
+		Weight::from_parts(65_157_000, 0)
 			.saturating_add(Weight::from_parts(0, 3640))
 			.saturating_add(T::DbWeight::get().reads(3))
 			.saturating_add(T::DbWeight::get().writes(4))
@@ -73,10 +73,10 @@ impl<T: frame_system::Config> pallet_datanets::WeightInfo for WeightInfo<T> {
 	/// Proof: `Datanets::Contributions` (`max_values`: None, `max_size`: Some(200), added: 2675, mode: `MaxEncodedLen`)
 	fn contribute() -> Weight {
 		// Proof Size summary in bytes:
-		//  Measured:  `679`
+		//  Measured:  `713`
 		//  Estimated: `3640`
-		// Minimum execution time: 79_487_000 picoseconds.
-		Weight::from_parts(84_155_000, 0)
+		// Minimum execution time: 77_225_000 picoseconds.
+		Weight::from_parts(80_910_000, 0)
 			.saturating_add(Weight::from_parts(0, 3640))
 			.saturating_add(T::DbWeight::get().reads(6))
 			.saturating_add(T::DbWeight::get().writes(5))
@@ -96,11 +96,11 @@ impl<T: frame_system::Config> pallet_datanets::WeightInfo for WeightInfo<T> {
 		// Proof Size summary in bytes:
 		//  Measured:  `554 + n * (199 ±0)`
 		//  Estimated: `3640 + n * (2675 ±0)`
-		// Minimum execution time: 67_860_000 picoseconds.
-		Weight::from_parts(21_365_373, 0)
+		// Minimum execution time: 66_288_000 picoseconds.
+		Weight::from_parts(11_455_960, 0)
 			.saturating_add(Weight::from_parts(0, 3640))
-			// Standard Error: 36_758
-			.saturating_add(Weight::from_parts(49_669_725, 0).saturating_mul(n.into()))
+			// Standard Error: 57_941
+			.saturating_add(Weight::from_parts(48_703_784, 0).saturating_mul(n.into()))
 			.saturating_add(T::DbWeight::get().reads(3))
 			.saturating_add(T::DbWeight::get().reads((1_u64).saturating_mul(n.into())))
 			.saturating_add(T::DbWeight::get().writes(3))
@@ -121,8 +121,8 @@ impl<T: frame_system::Config> pallet_datanets::WeightInfo for WeightInfo<T> {
 		// Proof Size summary in bytes:
 		//  Measured:  `750`
 		//  Estimated: `3665`
-		// Minimum execution time: 64_556_000 picoseconds.
-		Weight::from_parts(69_473_000, 0)
+		// Minimum execution time: 63_524_000 picoseconds.
+		Weight::from_parts(68_151_000, 0)
 			.saturating_add(Weight::from_parts(0, 3665))
 			.saturating_add(T::DbWeight::get().reads(4))
 			.saturating_add(T::DbWeight::get().writes(4))
@@ -144,13 +144,13 @@ impl<T: frame_system::Config> pallet_datanets::WeightInfo for WeightInfo<T> {
 	/// The range of component `n` is `[1, 256]`.
 	fn seal_version(n: u32, ) -> Weight {
 		// Proof Size summary in bytes:
-		//  Measured:  `611 + n * (227 ±0)`
+		//  Measured:  `645 + n * (227 ±0)`
 		//  Estimated: `4506 + n * (2675 ±0)`
-		// Minimum execution time: 44_466_000 picoseconds.
-		Weight::from_parts(19_161_440, 0)
+		// Minimum execution time: 43_655_000 picoseconds.
+		Weight::from_parts(44_857_000, 0)
 			.saturating_add(Weight::from_parts(0, 4506))
-			// Standard Error: 27_201
-			.saturating_add(Weight::from_parts(16_335_264, 0).saturating_mul(n.into()))
+			// Standard Error: 26_512
+			.saturating_add(Weight::from_parts(16_280_759, 0).saturating_mul(n.into()))
 			.saturating_add(T::DbWeight::get().reads(3))
 			.saturating_add(T::DbWeight::get().reads((2_u64).saturating_mul(n.into())))
 			.saturating_add(T::DbWeight::get().writes(3))
@@ -169,8 +169,8 @@ impl<T: frame_system::Config> pallet_datanets::WeightInfo for WeightInfo<T> {
 		// Proof Size summary in bytes:
 		//  Measured:  `813`
 		//  Estimated: `6340`
-		// Minimum execution time: 38_157_000 picoseconds.
-		Weight::from_parts(40_920_000, 0)
+		// Minimum execution time: 37_205_000 picoseconds.
+		Weight::from_parts(42_122_000, 0)
 			.saturating_add(Weight::from_parts(0, 6340))
 			.saturating_add(T::DbWeight::get().reads(4))
 			.saturating_add(T::DbWeight::get().writes(6))

@@ -48,11 +48,11 @@ impl<T: frame_system::Config> pallet_payouts::WeightInfo for WeightInfo<T> {
 		// Proof Size summary in bytes:
 		//  Measured:  `523 + n * (113 ±0)`
 		//  Estimated: `6492 + n * (2622 ±2)`
-		// Minimum execution time: 79_958_000 picoseconds.
-		Weight::from_parts(74_791_684, 0)
+		// Minimum execution time: 79_067_000 picoseconds.
+		Weight::from_parts(73_514_929, 0)
 			.saturating_add(Weight::from_parts(0, 6492))
-			// Standard Error: 19_253
-			.saturating_add(Weight::from_parts(11_423_039, 0).saturating_mul(n.into()))
+			// Standard Error: 10_882
+			.saturating_add(Weight::from_parts(11_124_009, 0).saturating_mul(n.into()))
 			.saturating_add(T::DbWeight::get().reads(4))
 			.saturating_add(T::DbWeight::get().reads((1_u64).saturating_mul(n.into())))
 			.saturating_add(T::DbWeight::get().writes(2))

@@ -51,10 +51,10 @@ impl<T: frame_system::Config> pallet_protocol::WeightInfo for WeightInfo<T> {
 	/// Proof: `Protocol::Payouts` (`max_values`: Some(1), `max_size`: Some(8), added: 503, mode: `MaxEncodedLen`)
 	fn set() -> Weight {
 		// Proof Size summary in bytes:
-		//  Measured:  `303`
+		//  Measured:  `337`
 		//  Estimated: `1541`
-		// Minimum execution time: 20_120_000 picoseconds.
-		Weight::from_parts(21_702_000, 0)
+		// Minimum execution time: 20_441_000 picoseconds.
+		Weight::from_parts(22_133_000, 0)
 			.saturating_add(Weight::from_parts(0, 1541))
 			.saturating_add(T::DbWeight::get().reads(6))
 			.saturating_add(T::DbWeight::get().writes(6))

@@ -39,7 +39,7 @@ pub struct WeightInfo<T>(PhantomData<T>);
 impl<T: frame_system::Config> pallet_workers::WeightInfo for WeightInfo<T> {
 	/// Storage: `Workers::Workers` (r:2 w:1)
 	/// Proof: `Workers::Workers` (`max_values`: None, `max_size`: Some(234), added: 2709, mode: `MaxEncodedLen`)
-	/// Storage: `Workers::KeyOwner` (r:1 w:1)
+	/// Storage: `Workers::KeyOwner` (r:2 w:1)
 	/// Proof: `Workers::KeyOwner` (`max_values`: None, `max_size`: Some(82), added: 2557, mode: `MaxEncodedLen`)
 	/// Storage: `WorkerBonds::Ledgers` (r:1 w:1)
 	/// Proof: `WorkerBonds::Ledgers` (`max_values`: None, `max_size`: Some(713), added: 3188, mode: `MaxEncodedLen`)
@@ -47,16 +47,18 @@ impl<T: frame_system::Config> pallet_workers::WeightInfo for WeightInfo<T> {
 	/// Proof: `Balances::Holds` (`max_values`: None, `max_size`: Some(175), added: 2650, mode: `MaxEncodedLen`)
 	/// Storage: `Protocol::Bonds` (r:1 w:0)
 	/// Proof: `Protocol::Bonds` (`max_values`: Some(1), `max_size`: Some(24), added: 519, mode: `MaxEncodedLen`)
+	/// Storage: `Workers::NextKey` (r:1 w:0)
+	/// Proof: `Workers::NextKey` (`max_values`: None, `max_size`: Some(50), added: 2525, mode: `MaxEncodedLen`)
 	/// Storage: `Workers::Keys` (r:1 w:1)
 	/// Proof: `Workers::Keys` (`max_values`: None, `max_size`: Some(737), added: 3212, mode: `MaxEncodedLen`)
 	fn join() -> Weight {
 		// Proof Size summary in bytes:
-		//  Measured:  `366`
+		//  Measured:  `400`
 		//  Estimated: `6408`
-		// Minimum execution time: 84_195_000 picoseconds.
-		Weight::from_parts(88_982_000, 0)
+		// Minimum execution time: 88_011_000 picoseconds.
+		Weight::from_parts(91_616_000, 0)
 			.saturating_add(Weight::from_parts(0, 6408))
-			.saturating_add(T::DbWeight::get().reads(7))
+			.saturating_add(T::DbWeight::get().reads(9))
 			.saturating_add(T::DbWeight::get().writes(5))
 	}
 	/// Storage: `Workers::Workers` (r:2 w:1)
@@ -69,10 +71,10 @@ impl<T: frame_system::Config> pallet_workers::WeightInfo for WeightInfo<T> {
 	/// Proof: `Workers::Keys` (`max_values`: None, `max_size`: Some(737), added: 3212, mode: `MaxEncodedLen`)
 	fn set_service_key() -> Weight {
 		// Proof Size summary in bytes:
-		//  Measured:  `1694`
+		//  Measured:  `1728`
 		//  Estimated: `6408`
-		// Minimum execution time: 64_065_000 picoseconds.
-		Weight::from_parts(68_161_000, 0)
+		// Minimum execution time: 64_746_000 picoseconds.
+		Weight::from_parts(68_561_000, 0)
 			.saturating_add(Weight::from_parts(0, 6408))
 			.saturating_add(T::DbWeight::get().reads(5))
 			.saturating_add(T::DbWeight::get().writes(18))
@@ -80,7 +82,7 @@ impl<T: frame_system::Config> pallet_workers::WeightInfo for WeightInfo<T> {
 	/// Storage: `Workers::Workers` (r:1 w:0)
 	/// Proof: `Workers::Workers` (`max_values`: None, `max_size`: Some(234), added: 2709, mode: `MaxEncodedLen`)
 	/// Storage: `Models::Revisions` (r:256 w:0)
-	/// Proof: `Models::Revisions` (`max_values`: None, `max_size`: Some(518), added: 2993, mode: `MaxEncodedLen`)
+	/// Proof: `Models::Revisions` (`max_values`: None, `max_size`: Some(523), added: 2998, mode: `MaxEncodedLen`)
 	/// Storage: `Workers::Serving` (r:1 w:1)
 	/// Proof: `Workers::Serving` (`max_values`: None, `max_size`: Some(2098), added: 4573, mode: `MaxEncodedLen`)
 	/// Storage: `Workers::Providers` (r:0 w:512)
@@ -90,20 +92,20 @@ impl<T: frame_system::Config> pallet_workers::WeightInfo for WeightInfo<T> {
 	fn serve(n: u32, o: u32, ) -> Weight {
 		// Proof Size summary in bytes:
 		//  Measured:  `0 + n * (60 ±0) + o * (38 ±0)`
-		//  Estimated: `5563 + n * (2993 ±0)`
-		// Minimum execution time: 597_376_000 picoseconds.
-		Weight::from_parts(616_464_000, 0)
+		//  Estimated: `5563 + n * (2998 ±0)`
+		// Minimum execution time: 612_558_000 picoseconds.
+		Weight::from_parts(615_232_000, 0)
 			.saturating_add(Weight::from_parts(0, 5563))
-			// Standard Error: 40_088
-			.saturating_add(Weight::from_parts(4_772_702, 0).saturating_mul(n.into()))
-			// Standard Error: 40_088
-			.saturating_add(Weight::from_parts(1_152_746, 0).saturating_mul(o.into()))
+			// Standard Error: 48_300
+			.saturating_add(Weight::from_parts(4_994_157, 0).saturating_mul(n.into()))
+			// Standard Error: 48_300
+			.saturating_add(Weight::from_parts(1_139_128, 0).saturating_mul(o.into()))
 			.saturating_add(T::DbWeight::get().reads(2))
 			.saturating_add(T::DbWeight::get().reads((1_u64).saturating_mul(n.into())))
 			.saturating_add(T::DbWeight::get().writes(1))
 			.saturating_add(T::DbWeight::get().writes((1_u64).saturating_mul(n.into())))
 			.saturating_add(T::DbWeight::get().writes((1_u64).saturating_mul(o.into())))
-			.saturating_add(Weight::from_parts(0, 2993).saturating_mul(n.into()))
+			.saturating_add(Weight::from_parts(0, 2998).saturating_mul(n.into()))
 	}
 	/// Storage: `Workers::Workers` (r:2 w:1)
 	/// Proof: `Workers::Workers` (`max_values`: None, `max_size`: Some(234), added: 2709, mode: `MaxEncodedLen`)
@@ -115,8 +117,8 @@ impl<T: frame_system::Config> pallet_workers::WeightInfo for WeightInfo<T> {
 		// Proof Size summary in bytes:
 		//  Measured:  `553`
 		//  Estimated: `6408`
-		// Minimum execution time: 24_186_000 picoseconds.
-		Weight::from_parts(26_148_000, 0)
+		// Minimum execution time: 24_006_000 picoseconds.
+		Weight::from_parts(25_668_000, 0)
 			.saturating_add(Weight::from_parts(0, 6408))
 			.saturating_add(T::DbWeight::get().reads(4))
 			.saturating_add(T::DbWeight::get().writes(1))
@@ -132,11 +134,11 @@ impl<T: frame_system::Config> pallet_workers::WeightInfo for WeightInfo<T> {
 		// Proof Size summary in bytes:
 		//  Measured:  `510 + o * (8 ±0)`
 		//  Estimated: `5563`
-		// Minimum execution time: 16_525_000 picoseconds.
-		Weight::from_parts(15_299_002, 0)
+		// Minimum execution time: 16_625_000 picoseconds.
+		Weight::from_parts(18_097_324, 0)
 			.saturating_add(Weight::from_parts(0, 5563))
-			// Standard Error: 2_360
-			.saturating_add(Weight::from_parts(2_382_826, 0).saturating_mul(o.into()))
+			// Standard Error: 1_385
+			.saturating_add(Weight::from_parts(2_329_651, 0).saturating_mul(o.into()))
 			.saturating_add(T::DbWeight::get().reads(2))
 			.saturating_add(T::DbWeight::get().writes(2))
 			.saturating_add(T::DbWeight::get().writes((1_u64).saturating_mul(o.into())))
@@ -151,15 +153,17 @@ impl<T: frame_system::Config> pallet_workers::WeightInfo for WeightInfo<T> {
 	/// Proof: `Workers::Keys` (`max_values`: None, `max_size`: Some(737), added: 3212, mode: `MaxEncodedLen`)
 	/// Storage: `Workers::KeyOwner` (r:0 w:16)
 	/// Proof: `Workers::KeyOwner` (`max_values`: None, `max_size`: Some(82), added: 2557, mode: `MaxEncodedLen`)
+	/// Storage: `Workers::NextKey` (r:0 w:1)
+	/// Proof: `Workers::NextKey` (`max_values`: None, `max_size`: Some(50), added: 2525, mode: `MaxEncodedLen`)
 	fn leave() -> Weight {
 		// Proof Size summary in bytes:
-		//  Measured:  `1587`
+		//  Measured:  `1621`
 		//  Estimated: `4202`
-		// Minimum execution time: 72_988_000 picoseconds.
-		Weight::from_parts(77_465_000, 0)
+		// Minimum execution time: 75_832_000 picoseconds.
+		Weight::from_parts(79_608_000, 0)
 			.saturating_add(Weight::from_parts(0, 4202))
 			.saturating_add(T::DbWeight::get().reads(4))
-			.saturating_add(T::DbWeight::get().writes(19))
+			.saturating_add(T::DbWeight::get().writes(20))
 	}
 	/// Storage: `Workers::Workers` (r:1 w:1)
 	/// Proof: `Workers::Workers` (`max_values`: None, `max_size`: Some(234), added: 2709, mode: `MaxEncodedLen`)
@@ -167,8 +171,8 @@ impl<T: frame_system::Config> pallet_workers::WeightInfo for WeightInfo<T> {
 		// Proof Size summary in bytes:
 		//  Measured:  `402`
 		//  Estimated: `3699`
-		// Minimum execution time: 13_850_000 picoseconds.
-		Weight::from_parts(15_253_000, 0)
+		// Minimum execution time: 14_031_000 picoseconds.
+		Weight::from_parts(15_333_000, 0)
 			.saturating_add(Weight::from_parts(0, 3699))
 			.saturating_add(T::DbWeight::get().reads(1))
 			.saturating_add(T::DbWeight::get().writes(1))

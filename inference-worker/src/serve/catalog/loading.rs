@@ -6,7 +6,8 @@ use super::{
     rows::SharedRows,
     Contributed, Files, Training,
 };
-use anyhow::{anyhow, Context, Result};
+use crate::indexing::{builder, ensure_is, Version};
+use anyhow::{anyhow, ensure, Context, Result};
 use openledger_chain::{
     apis::{
         datanets::{Contribution, GetContribution, GetVersion, VersionLeaves},
@@ -17,7 +18,7 @@ use openledger_chain::{
 use openledger_engine::{AdapterId, EngineHandle};
 use openledger_model::Adapter;
 use openledger_primitives::{hash::blake2_256, revision::ModelRef, ContributionId, Digest};
-use openledger_spans::Index;
+use openledger_spans::{Index, VersionRef};
 use openledger_store::Store;
 use openledger_text::TextModel;
 use std::{
@@ -127,6 +128,12 @@ impl Loader {
     fn files(&self, info: &RevisionInfo, on_chain: &OnChain) -> Result<Files> {
         let folder = self.lay_out("adapter", &info.facts.adapter_digest)?;
         let adapter = Adapter::load(&folder, self.engine.config())?;
+        ensure!(
+            adapter.config.r == usize::from(info.facts.rank),
+            "the adapter has rank {}, the revision says {}",
+            adapter.config.r,
+            info.facts.rank
+        );
         let folder = self.lay_out("index", &info.facts.index)?;
         let index = Index::open(&folder)?;
         check(&index, &self.tokenizer, &on_chain.versions)?;
@@ -136,9 +143,34 @@ impl Loader {
                 .rows
                 .get(&self.store, &contribution.submission.locator)
                 .with_context(|| format!("the rows of contribution {id} in the store"))?;
+            ensure!(
+                rows.are_of(&contribution.submission),
+                "the rows that contribution {id} points to are not those it was sealed with"
+            );
             let owner = contribution.owner;
             contributions.insert(*id, Contributed { owner, rows });
         }
+        let versions = on_chain
+            .versions
+            .iter()
+            .map(|sealed| Version {
+                of: VersionRef {
+                    datanet: sealed.datanet,
+                    version: sealed.version,
+                    root: sealed.root,
+                },
+                contributions: sealed
+                    .leaves
+                    .iter()
+                    .filter_map(|leaf| {
+                        let contributed = contributions.get(&leaf.contribution)?;
+                        Some((leaf.contribution, contributed.rows.as_ref()))
+                    })
+                    .collect(),
+            })
+            .collect();
+        let builder = builder(&self.text, self.tokenizer, versions)?;
+        ensure_is(&folder, &builder, &self.folder)?;
         let training = Training {
             index,
             params: info.facts.attribution,

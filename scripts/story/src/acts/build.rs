@@ -6,7 +6,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::Value;
 use std::{
     path::{Path, PathBuf},
-    process::Stdio,
+    process::{Command, Stdio},
 };
 use tokio::io::{AsyncBufReadExt, BufReader};
 
@@ -28,7 +28,6 @@ pub fn folder(told: &Told, trained: &Trained) -> PathBuf {
 }
 
 async fn adapter(told: &Told, trained: &Trained) -> Result<()> {
-    let root = hex::encode(trained.root);
     let mut command = told.scene.program("openledger-worker");
     command
         .arg("train")
@@ -37,14 +36,7 @@ async fn adapter(told: &Told, trained: &Trained) -> Result<()> {
         .arg("--out")
         .arg(folder(told, trained))
         .args(["--seed", &told.story.seed.to_string(), "--json"]);
-    for (_, rows) in &trained.contributions {
-        command.arg("--version-rows").arg(format!(
-            "{}:{}:{root}:{}",
-            trained.datanet,
-            trained.version,
-            rows.display()
-        ));
-    }
+    sealed(told, trained, &mut command);
     let mut child = tokio::process::Command::from(command)
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
@@ -107,7 +99,6 @@ fn perplexity(evaluation: &Path) -> Result<(f64, f64)> {
 }
 
 async fn index(told: &Told, trained: &Trained) -> Result<()> {
-    let root = hex::encode(trained.root);
     told.scene
         .complete("openledger-worker", |command| {
             command
@@ -116,15 +107,17 @@ async fn index(told: &Told, trained: &Trained) -> Result<()> {
                 .arg(&told.scene.base)
                 .arg("--out")
                 .arg(folder(told, trained).join("index"));
-            for (contribution, rows) in &trained.contributions {
-                command.arg("--contribution").arg(format!(
-                    "{}:{}:{root}:{contribution}:{}",
-                    trained.datanet,
-                    trained.version,
-                    rows.display()
-                ));
-            }
+            sealed(told, trained, command);
         })
         .await?;
     Ok(())
+}
+
+/// The rows come from the store and are held against the chain.
+fn sealed(told: &Told, trained: &Trained, command: &mut Command) {
+    command
+        .arg("--datanet")
+        .arg(format!("{}:{}", trained.datanet, trained.version))
+        .arg("--store")
+        .arg(told.scene.store.root());
 }
