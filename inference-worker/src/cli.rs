@@ -257,9 +257,9 @@ pub struct VerifyReceiptArgs {
 /// Options of `bench`.
 #[derive(Debug, Args)]
 pub struct BenchArgs {
-    /// Folder of a small model for absolute figures.
-    #[arg(long, value_name = "DIR")]
-    pub base: Option<PathBuf>,
+    /// WebSocket endpoint of a node that says what batches weigh.
+    #[arg(long, value_name = "URL", env = "OPENLEDGER_CHAIN")]
+    pub chain: Option<String>,
     /// Repeats of each measurement, interleaved.
     #[arg(long, default_value_t = 5)]
     pub repeats: usize,

@@ -26,9 +26,10 @@ async fn main() -> ExitCode {
         Command::Status(args) => commands::status::run(args).await,
         Command::Train(args) => commands::train::run(args).await,
         Command::Index(args) => commands::index::run(args).await,
-        Command::Generate(args) => commands::generate::run(args),
+        // It waits for tokens on this thread, which the runtime must not count on meanwhile.
+        Command::Generate(args) => tokio::task::block_in_place(|| commands::generate::run(args)),
         Command::VerifyReceipt(args) => commands::verify_receipt::run(args).await,
-        Command::Bench(args) => commands::bench::run(args),
+        Command::Bench(args) => commands::bench::run(args).await,
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

@@ -26,6 +26,7 @@ mod shape;
 mod signing;
 mod storage;
 mod submitter;
+mod weight;
 
 pub use account::AccountId;
 pub use client::{BlockRef, ChainClient};
@@ -36,6 +37,7 @@ pub use outcome::{Outcome, RawEvent};
 pub use reads::AccountBalance;
 pub use storage::StorageKey;
 pub use submitter::{PendingCall, Submitter, SubmitterOptions};
+pub use weight::CallWeight;
 
 /// Planck in one OPEN.
 pub const OPEN: u128 = 1_000_000_000_000;

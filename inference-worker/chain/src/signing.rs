@@ -116,3 +116,24 @@ pub(crate) async fn sign(
         spec_version: at.spec_version(),
     })
 }
+
+/// The call alone, as a transaction holds it: indices and arguments.
+pub(crate) async fn call_bytes(
+    connection: &Connection,
+    call: &EncodedCall,
+    at: H256,
+) -> Result<Vec<u8>, ChainError> {
+    let payload = RawPayload {
+        call,
+        arguments: RawArguments(call.arguments.clone()),
+    };
+    connection
+        .at(at)
+        .await?
+        .tx()
+        .call_data(&payload)
+        .map_err(|error| ChainError::Refused {
+            what: call.label(),
+            reason: error.to_string(),
+        })
+}
