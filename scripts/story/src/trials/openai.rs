@@ -6,7 +6,6 @@ use crate::{
     javascript,
 };
 use anyhow::{ensure, Context, Result};
-use serde_json::Value;
 
 /// Lists models, asks plainly, asks streamed: text, usage and reason to finish are right.
 pub async fn client_works_unmodified(told: &mut Told) -> Result<String> {
@@ -45,8 +44,8 @@ pub async fn client_works_unmodified(told: &mut Told) -> Result<String> {
         };
         let usage = &got["usage"];
         ensure!(
-            usage["prompt_tokens"] == Value::from(charged(|receipt| receipt.tokens_in))
-                && usage["completion_tokens"] == Value::from(charged(|receipt| receipt.tokens_out)),
+            usage["prompt_tokens"] == charged(|receipt| receipt.tokens_in)
+                && usage["completion_tokens"] == charged(|receipt| receipt.tokens_out),
             "usage {usage} is not what the receipts charge, {kind}"
         );
         told.receipts.extend(receipts);
