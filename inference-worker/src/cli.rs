@@ -26,8 +26,12 @@ pub enum Command {
     Status(StatusArgs),
     /// Train a LoRA adapter on the rows of sealed versions.
     Train(TrainArgs),
+    /// Train a small base model from its recipe; takes about half an hour.
+    TrainBase(TrainBaseArgs),
     /// Build the span index over the rows of Datanet versions.
     Index(IndexArgs),
+    /// Bring rows, or a folder, into the store and print what the chain is told of them.
+    Put(PutArgs),
     /// Answer one prompt here, without chain or voucher.
     Generate(GenerateArgs),
     /// Check a receipt against its voucher and the worker's key.
@@ -163,7 +167,7 @@ pub struct TrainArgs {
     /// Folder to write the adapter (PEFT), its manifest and checkpoints to.
     #[arg(long, value_name = "DIR")]
     pub out: PathBuf,
-    /// Seed of initialisation, shuffling and dropout.
+    /// Seed of initialisation and shuffling.
     #[arg(long, default_value_t = 0)]
     pub seed: u64,
     /// LoRA rank.
@@ -186,6 +190,23 @@ pub struct TrainArgs {
     pub allow_worse: bool,
 }
 
+/// Options of `train-base`.
+#[derive(Debug, Args)]
+pub struct TrainBaseArgs {
+    /// The recipe: shape, text, vocabulary and schedule, as `inference-worker/factory/base/recipe.json`.
+    #[arg(long, value_name = "FILE")]
+    pub recipe: PathBuf,
+    /// Folder to write the model (Hugging Face layout) and checkpoints to.
+    #[arg(long, value_name = "DIR")]
+    pub out: PathBuf,
+    /// Steps between checkpoints, from which an interrupted run goes on.
+    #[arg(long, default_value_t = 200)]
+    pub save_every: usize,
+    /// Write progress as JSON lines to standard output instead of a bar.
+    #[arg(long)]
+    pub json: bool,
+}
+
 /// Options of `index`.
 #[derive(Debug, Args)]
 pub struct IndexArgs {
@@ -204,6 +225,19 @@ pub struct IndexArgs {
     /// Folder to write the index to.
     #[arg(long, value_name = "DIR")]
     pub out: PathBuf,
+}
+
+/// Options of `put`.
+#[derive(Debug, Args)]
+pub struct PutArgs {
+    /// Store to put into; made when it does not exist.
+    #[arg(long, value_name = "DIR")]
+    pub store: PathBuf,
+    /// What a folder's manifest calls it: `base`, `adapter`, `index`.
+    #[arg(long, default_value = "adapter")]
+    pub kind: String,
+    /// Rows as JSON lines, `{"text": "…"}` each, or a folder.
+    pub path: PathBuf,
 }
 
 /// Options of `generate`.

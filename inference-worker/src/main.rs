@@ -25,6 +25,7 @@ async fn main() -> ExitCode {
         Command::Leave(args) => commands::leave::run(args).await,
         Command::Status(args) => commands::status::run(args).await,
         Command::Train(args) => commands::train::run(args).await,
+        Command::TrainBase(args) => commands::train_base::run(args).await,
         Command::Index(args) => commands::index::run(args).await,
         // It waits for tokens on this thread, which the runtime must not count on meanwhile.
         Command::Put(args) => commands::put::run(args),

@@ -11,6 +11,7 @@ use crate::optim::AdamW;
 
 const TENSORS: &str = "state.safetensors";
 const HEADER: &str = "state.json";
+const PREVIOUS: &str = "previous";
 
 /// What a checkpoint says about itself.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -39,10 +40,40 @@ pub fn save(
     let path = partial.join(HEADER);
     let text = serde_json::to_vec_pretty(header).map_err(Error::json("checkpoint"))?;
     fs::write(&path, text).map_err(Error::io(&path))?;
-    if dir.exists() {
-        fs::remove_dir_all(dir).map_err(Error::io(dir))?;
+    for written in [partial.join(TENSORS), path, partial.clone()] {
+        sync(&written)?;
     }
-    fs::rename(&partial, dir).map_err(Error::io(dir))
+    // At every moment one whole checkpoint is there, under its own name or that of the one before.
+    let previous = sibling(dir, PREVIOUS);
+    if dir.exists() {
+        if previous.exists() {
+            fs::remove_dir_all(&previous).map_err(Error::io(&previous))?;
+        }
+        fs::rename(dir, &previous).map_err(Error::io(dir))?;
+    }
+    fs::rename(&partial, dir).map_err(Error::io(dir))?;
+    if let Some(parent) = dir.parent().filter(|parent| !parent.as_os_str().is_empty()) {
+        sync(parent)?;
+    }
+    if previous.exists() {
+        fs::remove_dir_all(&previous).map_err(Error::io(&previous))?;
+    }
+    Ok(())
+}
+
+/// Brings back the checkpoint before when writing the last one was cut off between two names.
+fn recover(dir: &Path) -> Result<()> {
+    let previous = sibling(dir, PREVIOUS);
+    if !dir.exists() && previous.join(HEADER).is_file() {
+        fs::rename(&previous, dir).map_err(Error::io(dir))?;
+    }
+    Ok(())
+}
+
+fn sync(path: &Path) -> Result<()> {
+    fs::File::open(path)
+        .and_then(|file| file.sync_all())
+        .map_err(Error::io(path))
 }
 
 /// Reads a checkpoint of the run named `run` into the optimizer; returns its header and the further tensors.
@@ -66,13 +97,60 @@ pub fn load(
     Ok((header, tensors))
 }
 
-/// Whether `dir` holds a checkpoint.
-pub fn exists(dir: &Path) -> bool {
-    dir.join(HEADER).is_file()
+/// Whether `dir` holds a checkpoint, or did before writing the next was cut off.
+///
+/// # Errors
+/// When the one before cannot be brought back.
+pub fn exists(dir: &Path) -> Result<bool> {
+    recover(dir)?;
+    Ok(dir.join(HEADER).is_file())
 }
 
 fn sibling(dir: &Path, suffix: &str) -> PathBuf {
     let mut name = dir.file_name().unwrap_or_default().to_os_string();
     name.push(format!(".{suffix}"));
     dir.with_file_name(name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::optim::AdamWConfig;
+    use candle_core::{DType, Var};
+
+    fn header(step: usize) -> Header {
+        Header {
+            step,
+            run: "run".into(),
+            extra: serde_json::Value::Null,
+        }
+    }
+
+    fn optimizer() -> AdamW {
+        let var = Var::zeros(2, DType::F32, &Device::Cpu).unwrap();
+        AdamW::new(vec![var], AdamWConfig::default())
+    }
+
+    #[test]
+    fn power_may_go_between_any_two_steps_of_writing() {
+        let folder = tempfile::tempdir().unwrap();
+        let dir = folder.path().join("checkpoint");
+        assert!(!exists(&dir).unwrap());
+        let step_found = || {
+            assert!(exists(&dir).unwrap());
+            load(&dir, "run", &mut optimizer()).unwrap().0.step
+        };
+        save(&dir, &header(1), &optimizer(), &[]).unwrap();
+        save(&dir, &header(2), &optimizer(), &[]).unwrap();
+        assert_eq!(step_found(), 2);
+        // Cut off after the old one was set aside and before the new one had its name.
+        fs::rename(&dir, sibling(&dir, PREVIOUS)).unwrap();
+        assert_eq!(step_found(), 2);
+        // Cut off before the one before was removed, and with a half-written next one.
+        fs::create_dir(sibling(&dir, PREVIOUS)).unwrap();
+        fs::create_dir(sibling(&dir, "partial")).unwrap();
+        assert_eq!(step_found(), 2);
+        save(&dir, &header(3), &optimizer(), &[]).unwrap();
+        assert_eq!(step_found(), 3);
+    }
 }

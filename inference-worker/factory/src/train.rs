@@ -103,11 +103,11 @@ pub fn train(
     let mut optimizer = AdamW::new(vars.to_vec(), hyper.optimizer.clone());
     let mut outcome = Outcome::default();
     let mut best = Best::default();
-    if let Some(dir) = watch
-        .checkpoint
-        .as_deref()
-        .filter(|d| checkpoint::exists(d))
-    {
+    let saved = match watch.checkpoint.as_deref() {
+        Some(dir) if checkpoint::exists(dir)? => Some(dir),
+        _ => None,
+    };
+    if let Some(dir) = saved {
         let (header, tensors) = checkpoint::load(dir, run, &mut optimizer)?;
         outcome = serde_json::from_value(header.extra).map_err(Error::json("checkpoint"))?;
         best = Best::from_state(vars.len(), &outcome, &tensors);

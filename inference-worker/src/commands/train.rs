@@ -25,18 +25,8 @@ pub async fn run(args: TrainArgs) -> Result<()> {
     if let Some(steps) = args.steps {
         choices.hyper.schedule.steps = steps;
     }
-    let cancel = Cancel::default();
-    let on_interrupt = cancel.clone();
-    tokio::spawn(async move {
-        if tokio::signal::ctrl_c().await.is_ok() {
-            on_interrupt.cancel();
-        }
-    });
-    let bar: Box<dyn Progress> = if args.json {
-        Box::new(JsonLines::new(std::io::stdout()))
-    } else {
-        Box::new(Terminal::default())
-    };
+    let cancel = cancelled_by_interrupt();
+    let bar = progress(args.json);
     fs::create_dir_all(&args.out)?;
     let watch = Watch {
         progress: bar.as_ref(),
@@ -64,6 +54,27 @@ pub async fn run(args: TrainArgs) -> Result<()> {
         args.out.join("adapter").display()
     );
     Ok(())
+}
+
+/// Training that is cancelled at Ctrl-C: it writes a checkpoint, and the same command goes on.
+pub(super) fn cancelled_by_interrupt() -> Cancel {
+    let cancel = Cancel::default();
+    let on_interrupt = cancel.clone();
+    tokio::spawn(async move {
+        if tokio::signal::ctrl_c().await.is_ok() {
+            on_interrupt.cancel();
+        }
+    });
+    cancel
+}
+
+/// A bar, or JSON lines on standard output.
+pub(super) fn progress(json: bool) -> Box<dyn Progress> {
+    if json {
+        Box::new(JsonLines::new(std::io::stdout()))
+    } else {
+        Box::new(Terminal::default())
+    }
 }
 
 /// The rows of the sealed versions, as the factory takes them.

@@ -2,7 +2,7 @@
 //!
 //! [`Service`] ties engine, tokenizer, journal and chain together. A request goes through
 //! [`admission`] and [`answer`]: the voucher is admitted, the engine streams, the sources are found, and the receipt
-//! is on disk before the last event. Three loops run beside it: [`settlement`] submits batches,
+//! is on disk before the last event. Beside it [`settlement`] submits batches,
 //! [`liveness`] keeps the worker announced, [`catalog`] follows the revisions on chain.
 
 pub mod admission;

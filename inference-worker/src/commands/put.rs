@@ -1,0 +1,30 @@
+//! `put`: brings rows or a folder into the store and prints what the chain is told of them.
+
+use crate::cli::PutArgs;
+use anyhow::{Context, Result};
+use openledger_store::{Rows, Store};
+use serde_json::{json, Map};
+
+pub fn run(args: PutArgs) -> Result<()> {
+    let store = Store::open(&args.store)?;
+    let path = &args.path;
+    let named = || path.display().to_string();
+    if path.is_dir() {
+        let digest = store.put_folder(&args.kind, path, Map::new())?;
+        let put = json!({ "manifest": format!("0x{}", hex::encode(digest)) });
+        println!("{}", serde_json::to_string_pretty(&put)?);
+        return Ok(());
+    }
+    let bytes = std::fs::read(path).with_context(named)?;
+    let rows = Rows::import(&bytes).with_context(named)?;
+    let locator = store.put_rows(&rows)?;
+    let put = json!({
+        "contentRoot": format!("0x{}", hex::encode(rows.content_root())),
+        "sketchScheme": openledger_primitives::sketch::SCHEME,
+        "rows": rows.as_slice().len(),
+        "bytes": rows.bytes(),
+        "locator": format!("0x{}", hex::encode(locator)),
+    });
+    println!("{}", serde_json::to_string_pretty(&put)?);
+    Ok(())
+}
