@@ -1,11 +1,13 @@
 // Claims what an account has earned, and decodes the events: the account, the amount, and for each
-// part of it who paid and why. Prints them as JSON; amounts are planck as decimal strings.
+// part of it who paid and why. Prints them as JSON: accounts are hex, whatever prefix addresses have
+// on this chain, and amounts planck as decimal strings.
 //
 //   OPENLEDGER_WS=ws://127.0.0.1:9944 node claim.mjs KEY_FILE
 
 import assert from 'node:assert/strict';
 import { readFileSync } from 'node:fs';
 import { Keyring } from '@polkadot/api';
+import { u8aToHex } from '@polkadot/util';
 import { connect, find, send } from './chain.mjs';
 
 const api = await connect();
@@ -36,13 +38,12 @@ try {
       role: data.role.toJSON(),
       revision: data.revision.toNumber(),
       batch: data.batch.toNumber(),
-      worker: data.worker.toString(),
+      worker: data.worker.toHex(),
     }));
   const sum = paid.reduce((total, { amount }) => total + BigInt(amount), 0n);
   assert.equal(sum, owed);
-  console.log(
-    JSON.stringify({ account: claimer.address, amount: claimed.amount.toString(), paid }),
-  );
+  const account = u8aToHex(claimer.publicKey);
+  console.log(JSON.stringify({ account, amount: claimed.amount.toString(), paid }));
 } finally {
   await api.disconnect();
 }

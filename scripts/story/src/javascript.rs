@@ -2,6 +2,7 @@
 
 use crate::processes::complete;
 use anyhow::{Context, Result};
+use openledger_chain::AccountId;
 use serde_json::Value;
 use std::{path::Path, process::Command, time::SystemTime};
 
@@ -24,6 +25,11 @@ pub async fn run(
     arguments(&mut command);
     let printed = complete(script, command).await?;
     serde_json::from_str(&printed).with_context(|| format!("{script} printed no JSON: {printed}"))
+}
+
+/// An account as the scripts print it: hex, for an address differs with the chain's prefix.
+pub fn account(account: AccountId) -> String {
+    format!("0x{}", hex::encode(account.0))
 }
 
 /// Whether the packages were installed after the lock file was last changed.

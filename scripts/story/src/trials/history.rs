@@ -17,14 +17,11 @@ pub async fn only_the_purse_is_a_development_key(told: &Told) -> Result<String> 
         .cast
         .all()
         .iter()
-        .map(|actor| actor.account().to_string())
+        .map(|actor| javascript::account(actor.account()))
         .collect();
-    own.insert(
-        Key::from_file(&told.scene.service_key())?
-            .account()
-            .to_string(),
-    );
-    let purse = Key::from_uri("//Alice")?.account().to_string();
+    let service = Key::from_file(&told.scene.service_key())?;
+    own.insert(javascript::account(service.account()));
+    let purse = javascript::account(Key::from_uri("//Alice")?.account());
     ensure!(!own.contains(&purse), "an actor has the purse's key");
     let signers = history["signers"].as_object().context("the signers")?;
     for (signer, calls) in signers {

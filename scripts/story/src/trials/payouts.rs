@@ -24,7 +24,7 @@ pub async fn polkadot_js_claims_and_decodes(told: &Told) -> Result<String> {
     })
     .await?;
     ensure!(
-        claimed["account"].as_str() == Some(&actor.account().to_string())
+        claimed["account"].as_str() == Some(&javascript::account(actor.account()))
             && claimed["amount"].as_str() == Some(&sum.to_string()),
         "{} is owed {sum} planck, and polkadot.js decoded {claimed}",
         actor.account()
