@@ -393,7 +393,10 @@ impl_runtime_apis! {
         ) -> (Weight, Weight) {
             #[allow(clippy::expect_used)]
             let weight = Executive::try_runtime_upgrade(checks).expect("the upgrade is sound");
-            (weight, crate::configs::RuntimeBlockWeights::get().max_block)
+            (
+                weight,
+                <Runtime as frame_system::Config>::BlockWeights::get().max_block,
+            )
         }
         fn execute_block(
             block: <Block as BlockT>::LazyBlock,
