@@ -56,6 +56,10 @@ pub struct Accepted {
     pub sequence: Sequence,
     /// Receipt and signature.
     pub signed: SignedReceipt,
+    /// The voucher that it stands on.
+    pub voucher: SignedVoucher,
+    /// Salt of the receipt's output commitment.
+    pub output_salt: [u8; 32],
 }
 
 /// An answer whose receipts all passed.
@@ -407,7 +411,7 @@ impl Run<'_> {
             }
             Err(rejection) => return Err(self.reject(rejection)),
         }
-        let accepted = self.take(&receipt.signed)?;
+        let accepted = self.take(&receipt, pending)?;
         if receipt.signed.receipt.outcome == Outcome::Failed {
             return Err(GatewayError::Failed("it says so in its receipt".into()));
         }
@@ -420,8 +424,13 @@ impl Run<'_> {
     }
 
     /// Accepts a receipt: on disk before anyone is told.
-    fn take(&mut self, signed: &SignedReceipt) -> Result<Accepted, GatewayError> {
+    fn take(
+        &mut self,
+        received: &ReceiptEvent,
+        pending: &Pending,
+    ) -> Result<Accepted, GatewayError> {
         let lane = self.guard.lane();
+        let signed = &received.signed;
         self.gateway.accept(lane, &mut self.state, signed)?;
         let receipt = &signed.receipt;
         let outcome = match receipt.outcome {
@@ -442,6 +451,11 @@ impl Run<'_> {
             lane,
             sequence: self.state.position.sequence,
             signed: *signed,
+            voucher: SignedVoucher {
+                voucher: pending.voucher,
+                signature: pending.signature,
+            },
+            output_salt: received.output_salt,
         })
     }
 
@@ -493,7 +507,7 @@ impl Run<'_> {
             fee => Err(Rejection::FailureCharged(fee)),
         };
         match verdict {
-            Ok(()) => match self.take(&signed) {
+            Ok(()) => match self.take(&receipt, &pending) {
                 Ok(_) => GatewayError::Failed(message),
                 Err(error) => error,
             },

@@ -139,6 +139,8 @@ impl Reply {
                     "tokens_out": receipt.tokens_out,
                     "fee": receipt.fee.to_string(),
                     "receipt": hex::encode(accepted.signed.encode()),
+                    "voucher": hex::encode(accepted.voucher.encode()),
+                    "output_salt": hex::encode(accepted.output_salt),
                 })
             })
             .collect();
