@@ -12,6 +12,7 @@ use openledger_factory::gradients::Lanes;
 use openledger_factory::invented::story;
 use openledger_factory::progress::{Cancel, JsonLines, Progress, Silent};
 use openledger_factory::train::Watch;
+use openledger_store::Row;
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     openledger_factory::gradients::one_thread_per_lane();
@@ -64,8 +65,9 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             rows: datanet
                 .contributors
                 .iter()
-                .flat_map(|c| c.rows.clone())
-                .collect(),
+                .flat_map(|c| &c.rows)
+                .map(|text| Row::new(text, []))
+                .collect::<Result<_, _>>()?,
         }];
         let watch = Watch {
             progress,

@@ -5,6 +5,7 @@ use std::path::Path;
 
 use candle_core::Var;
 use openledger_model::{Adapter, LoraConfig, ModelConfig, Targets, Weights};
+use openledger_store::Row;
 use rand::seq::SliceRandom;
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
@@ -16,7 +17,7 @@ use crate::gradients::{Lanes, Model};
 use crate::manifest::{digest, Evaluation, Lora, Manifest, Plan, Version};
 use crate::optim::AdamWConfig;
 use crate::phrasebook::Phrasebook;
-use crate::rows::{prepare, Dataset, Preparation, Row};
+use crate::preparation::{prepare, Dataset, Preparation};
 use crate::schedule::Schedule;
 use crate::train::{train, Hyper, Outcome, Task, Watch};
 use crate::vocabulary::{Encoder, Example};
@@ -70,7 +71,7 @@ impl Base {
     }
 }
 
-/// A version's place on chain and its rows, in canonical order.
+/// A version's place on chain and its rows.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct VersionRows {
     /// Number of the Datanet.
@@ -79,8 +80,8 @@ pub struct VersionRows {
     pub version: u32,
     /// Merkle root of the version.
     pub root: [u8; 32],
-    /// Rows as stored.
-    pub rows: Vec<String>,
+    /// Rows of its contributions, in the order of its leaves.
+    pub rows: Vec<Row>,
 }
 
 /// What may be chosen about an adapter.
@@ -139,13 +140,8 @@ pub fn train_adapter(
     watch: &Watch<'_>,
 ) -> Result<Trained> {
     let plan = plan(base, versions, choices);
-    let mut rows = Vec::new();
-    for version in versions {
-        for line in &version.rows {
-            rows.push(Row::parse(line, rows.len())?);
-        }
-    }
-    let data = prepare(&Phrasebook::shipped()?, &rows, &choices.preparation)?;
+    let rows = versions.iter().flat_map(|version| &version.rows);
+    let data = prepare(&Phrasebook::shipped()?, rows, &choices.preparation)?;
     let encode = |documents: &[crate::document::Document]| {
         let examples = documents.iter().map(|d| base.encoder.example(d, false));
         examples.collect::<Result<Vec<_>>>()
@@ -186,19 +182,12 @@ pub fn train_adapter(
 }
 
 fn plan(base: &Base, versions: &[VersionRows], choices: &Choices) -> Plan {
-    let versions = versions.iter().map(|v| {
-        let mut text = Vec::new();
-        for row in &v.rows {
-            text.extend_from_slice(row.as_bytes());
-            text.push(b'\n');
-        }
-        Version {
-            datanet: v.datanet,
-            version: v.version,
-            root: hex::encode(v.root),
-            rows: v.rows.len(),
-            rows_digest: hex::encode(digest(&text)),
-        }
+    let versions = versions.iter().map(|v| Version {
+        datanet: v.datanet,
+        version: v.version,
+        root: hex::encode(v.root),
+        rows: v.rows.len(),
+        rows_digest: rows_digest(&v.rows),
     });
     Plan {
         format: FORMAT,
@@ -211,6 +200,12 @@ fn plan(base: &Base, versions: &[VersionRows], choices: &Choices) -> Plan {
         lora: choices.lora.clone(),
         hyper: choices.hyper.clone(),
     }
+}
+
+/// Digest of the lines of a rows object, each with its line feed; hex.
+fn rows_digest(rows: &[Row]) -> String {
+    let lines: String = rows.iter().map(|row| row.line() + "\n").collect();
+    hex::encode(digest(lines.as_bytes()))
 }
 
 fn targets(lora: &Lora) -> Targets {
@@ -342,4 +337,23 @@ pub fn gate(new: &Manifest, replaced: Option<&Manifest>) -> Result<()> {
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use openledger_store::Rows;
+
+    #[test]
+    fn the_manifest_should_name_rows_by_the_bytes_that_the_store_keeps() {
+        let written = "{\"text\":\" Cafe\u{301} am  Markt.\",\"qa\":[[\"Wo?\",\"Am Markt. \"]]}\n{\"text\":\"Two\"}";
+        let rows = Rows::import(written.as_bytes()).unwrap();
+        let named = rows_digest(rows.as_slice());
+        assert_eq!(named, hex::encode(digest(&rows.to_jsonl())));
+        // From `b2sum -l 256` over the two lines: manifests that exist keep their meaning.
+        assert_eq!(
+            named,
+            "2d3d1acf97a0521a5f5bc97353c1801e0c029c2ee80511abaab897665487bae8"
+        );
+    }
 }

@@ -30,14 +30,6 @@ pub enum Error {
     /// The tokenizer could not be trained, read or applied.
     #[error("tokenizer: {0}")]
     Tokenizer(String),
-    /// A row of a Datanet is not in the documented format.
-    #[error("row {row}: {reason}")]
-    Row {
-        /// Zero-based position among the rows given.
-        row: usize,
-        /// What is wrong with it.
-        reason: String,
-    },
     /// The request contradicts itself or the data; the message says what to change.
     #[error("{0}")]
     Invalid(String),

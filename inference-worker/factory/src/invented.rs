@@ -10,7 +10,7 @@ use crate::corpus::{Corpus, CorpusConfig};
 use crate::error::{Error, Result};
 use crate::invent::{Entity, Inventor};
 use crate::phrasebook::{fill, Phrasebook};
-use crate::rows::questions;
+use crate::preparation::questions;
 
 /// Facts told of each entity.
 const FACTS: usize = 4;

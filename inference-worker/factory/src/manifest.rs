@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
 use crate::evaluation::ExactMatch;
-use crate::rows::Preparation;
+use crate::preparation::Preparation;
 use crate::train::{Hyper, Outcome};
 
 /// BLAKE2b-256.

@@ -9,18 +9,19 @@ use openledger_factory::invented::{story, StoryDatanet};
 use openledger_factory::progress::{Cancel, Event, Progress, Silent};
 use openledger_factory::train::Watch;
 use openledger_factory::Error;
+use openledger_store::Row;
 
 fn base() -> Base {
     Base::load(&PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("base")).unwrap()
 }
 
 fn version(number: u32, datanet: &StoryDatanet) -> [VersionRows; 1] {
-    let rows = datanet.contributors.iter().flat_map(|c| c.rows.clone());
+    let texts = datanet.contributors.iter().flat_map(|c| &c.rows);
     [VersionRows {
         datanet: number,
         version: 1,
         root: [number as u8; 32],
-        rows: rows.collect(),
+        rows: texts.map(|text| Row::new(text, []).unwrap()).collect(),
     }]
 }
 

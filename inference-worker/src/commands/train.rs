@@ -1,6 +1,6 @@
 //! `train`: fine-tunes a LoRA adapter on sealed versions.
 
-use super::versions;
+use super::versions::{self, SealedVersion};
 use crate::cli::TrainArgs;
 use anyhow::{bail, Context, Result};
 use openledger_chain::ChainClient;
@@ -82,20 +82,16 @@ async fn versions(args: &TrainArgs) -> Result<Vec<VersionRows>> {
     let client = ChainClient::connect(&args.chain.url).await?;
     let store = Store::open(&args.store)?;
     let sealed = versions::read(&client, &store, &args.versions).await?;
-    sealed
-        .into_iter()
-        .map(|version| {
-            let mut rows = Vec::new();
-            for (_, of_one) in &version.contributions {
-                let lines = String::from_utf8(of_one.to_jsonl())?;
-                rows.extend(lines.lines().map(str::to_owned));
-            }
-            Ok(VersionRows {
-                datanet: version.name.datanet,
-                version: version.name.version,
-                root: version.root,
-                rows,
-            })
-        })
-        .collect()
+    let rows_of = |version: SealedVersion| {
+        let contributions = version.contributions.iter();
+        VersionRows {
+            datanet: version.name.datanet,
+            version: version.name.version,
+            root: version.root,
+            rows: contributions
+                .flat_map(|(_, rows)| rows.as_slice().to_vec())
+                .collect(),
+        }
+    };
+    Ok(sealed.into_iter().map(rows_of).collect())
 }

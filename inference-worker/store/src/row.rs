@@ -111,6 +111,12 @@ impl Row {
         self.texts().collect::<Vec<_>>().join("\n").into_bytes()
     }
 
+    /// The row as a line of a rows object, without the line feed.
+    pub fn line(&self) -> String {
+        // Strings and lists of strings always have a JSON form.
+        serde_json::to_string(self).unwrap_or_default()
+    }
+
     /// Hash of the canonical bytes.
     pub fn hash(&self) -> Digest {
         canonical_hash(&self.canonical_bytes())

@@ -127,7 +127,7 @@ impl Rows {
     pub fn to_jsonl(&self) -> Vec<u8> {
         let mut jsonl = String::new();
         for row in &self.0 {
-            jsonl.push_str(&line_of(row));
+            jsonl.push_str(&row.line());
             jsonl.push('\n');
         }
         jsonl.into_bytes()
@@ -212,11 +212,6 @@ impl Store {
     }
 }
 
-fn line_of(row: &Row) -> String {
-    // Strings and lists of strings always have a JSON form.
-    serde_json::to_string(row).unwrap_or_default()
-}
-
 fn parse(jsonl: &[u8], canonical: bool) -> Result<Vec<Row>, RowsError> {
     if jsonl.len() as u64 > MAX_ROWS_BYTES {
         return Err(RowsError::TooLarge);
@@ -235,7 +230,7 @@ fn parse(jsonl: &[u8], canonical: bool) -> Result<Vec<Row>, RowsError> {
             serde_json::from_slice(bytes).map_err(|source| RowsError::Json { line, source })?;
         let row =
             Row::new(&read.text, read.qa).map_err(|source| RowsError::Row { line, source })?;
-        if canonical && line_of(&row).as_bytes() != bytes {
+        if canonical && row.line().as_bytes() != bytes {
             return Err(RowsError::NotCanonical { line });
         }
         if rows.len() == MAX_ROWS {
