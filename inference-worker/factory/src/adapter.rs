@@ -133,12 +133,17 @@ pub struct Trained {
 }
 
 /// Trains and evaluates an adapter. The same versions, base and choices give the same bytes on the same machine.
+///
+/// # Errors
+/// [`Error::Invalid`] for a dropout other than 0, rows without anything to train on and examples longer than the
+/// context; [`Error::Interrupted`]; and whatever model and checkpoint refuse.
 pub fn train_adapter(
     base: &Base,
     versions: &[VersionRows],
     choices: &Choices,
     watch: &Watch<'_>,
 ) -> Result<Trained> {
+    refuse_dropout(choices.lora.dropout)?;
     let plan = plan(base, versions, choices);
     let rows = versions.iter().flat_map(|version| &version.rows);
     let data = prepare(&Phrasebook::shipped()?, rows, &choices.preparation)?;
@@ -206,6 +211,15 @@ fn plan(base: &Base, versions: &[VersionRows], choices: &Choices) -> Plan {
 fn rows_digest(rows: &[Row]) -> String {
     let lines: String = rows.iter().map(|row| row.line() + "\n").collect();
     hex::encode(digest(lines.as_bytes()))
+}
+
+fn refuse_dropout(dropout: f64) -> Result<()> {
+    if dropout == 0.0 {
+        return Ok(());
+    }
+    Err(Error::Invalid(format!(
+        "lora_dropout is {dropout}, and training has no dropout: set it to 0"
+    )))
 }
 
 fn targets(lora: &Lora) -> Targets {

@@ -40,8 +40,16 @@ pub struct Lora {
     pub targets: Vec<String>,
     /// Whether the scale is alpha / √r.
     pub use_rslora: bool,
+    /// Share of LoRA inputs that training drops, as PEFT's `lora_dropout`. Training has no dropout yet and refuses
+    /// any other value than 0 rather than pass over it.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub dropout: f64,
     /// Seed of the initial A matrices and of the order of examples.
     pub seed: u64,
+}
+
+fn is_zero(share: &f64) -> bool {
+    *share == 0.0
 }
 
 impl Default for Lora {
@@ -51,6 +59,7 @@ impl Default for Lora {
             alpha: 32.0,
             targets: Vec::new(),
             use_rslora: false,
+            dropout: 0.0,
             seed: 1,
         }
     }

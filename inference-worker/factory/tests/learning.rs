@@ -6,6 +6,7 @@ use openledger_factory::adapter::{gate, train_adapter, Base, Choices, VersionRow
 use openledger_factory::evaluation::{exact_match, Question};
 use openledger_factory::gradients::Lanes;
 use openledger_factory::invented::{story, StoryDatanet};
+use openledger_factory::manifest::Lora;
 use openledger_factory::progress::{Cancel, Event, Progress, Silent};
 use openledger_factory::train::Watch;
 use openledger_factory::Error;
@@ -148,5 +149,26 @@ fn a_resumed_run_should_give_the_same_bytes_as_one_that_never_stopped() {
     assert_eq!(
         resumed.manifest.to_bytes().unwrap(),
         whole.manifest.to_bytes().unwrap()
+    );
+}
+
+#[test]
+fn dropout_should_be_refused_by_name_and_leave_no_trace_when_zero() {
+    let base = base();
+    let rows = version(0, &story(3, 2).unwrap().datanets[0]);
+    let cancel = Cancel::default();
+    for dropout in [0.1, -0.1, 1.0, f64::NAN] {
+        let mut choices = quick();
+        choices.hyper.schedule.steps = 1;
+        choices.lora.dropout = dropout;
+        let error = train_adapter(&base, &rows, &choices, &watch(&cancel)).unwrap_err();
+        assert!(error.to_string().contains("lora_dropout"), "{error}");
+    }
+    // A plan without dropout reads and hashes as before there was the setting.
+    let written = serde_json::to_value(&quick().lora).unwrap();
+    assert!(written.get("dropout").is_none());
+    assert_eq!(
+        serde_json::from_value::<Lora>(written).unwrap(),
+        quick().lora
     );
 }
