@@ -27,10 +27,10 @@ pub async fn run(args: TrainBaseArgs) -> Result<()> {
         save_every: args.save_every,
     };
     let outcome = tokio::task::block_in_place(|| train_base(&recipe, &args.out, &watch))?;
-    eprintln!(
-        "base model in {}; of paraphrased questions it answers {}",
-        args.out.display(),
-        serde_json::to_string(&outcome.held_out)?
-    );
+    eprintln!("base model in {}", args.out.display());
+    let kept = outcome.held_out.iter().find(|(s, _)| *s == outcome.kept);
+    if let Some((step, loss)) = kept {
+        eprintln!("held-out perplexity after step {step}: {:.2}", loss.exp());
+    }
     Ok(())
 }
