@@ -73,7 +73,8 @@ mod tests {
     use super::*;
 
     fn base() -> std::path::PathBuf {
-        Path::new(env!("CARGO_MANIFEST_DIR")).join("factory/base")
+        Path::new(&std::env::var("CARGO_MANIFEST_DIR").expect("cargo test sets it"))
+            .join("factory/base")
     }
 
     fn rows(texts: &[&str]) -> Rows {

@@ -18,7 +18,8 @@ const TOLERANCE: f32 = 1e-5;
 const EFFECT: f32 = 0.05;
 
 fn goldens() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../model/goldens")
+    Path::new(&std::env::var("CARGO_MANIFEST_DIR").expect("cargo test sets it"))
+        .join("../model/goldens")
 }
 
 fn prompts() -> Vec<Vec<u32>> {

@@ -66,7 +66,8 @@ fn a_stopped_run_should_go_on_to_the_same_weights() {
 
 #[test]
 fn the_tokenizer_should_keep_any_text_and_take_digits_apart() {
-    let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("base");
+    let dir =
+        Path::new(&std::env::var("CARGO_MANIFEST_DIR").expect("cargo test sets it")).join("base");
     let base = Base::load(&dir).unwrap();
     for text in [
         "The port of Velkor is 48213.",
@@ -88,7 +89,8 @@ fn the_tokenizer_should_keep_any_text_and_take_digits_apart() {
 
 #[test]
 fn the_chat_template_should_render_what_the_model_was_trained_on() {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("base/tokenizer_config.json");
+    let path = Path::new(&std::env::var("CARGO_MANIFEST_DIR").expect("cargo test sets it"))
+        .join("base/tokenizer_config.json");
     let config: serde_json::Value = serde_json::from_slice(&fs::read(path).unwrap()).unwrap();
     let template = config["chat_template"].as_str().unwrap();
     let mut environment = minijinja::Environment::new();

@@ -13,7 +13,11 @@ use openledger_factory::Error;
 use openledger_store::Row;
 
 fn base() -> Base {
-    Base::load(&PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("base")).unwrap()
+    Base::load(
+        &PathBuf::from(std::env::var("CARGO_MANIFEST_DIR").expect("cargo test sets it"))
+            .join("base"),
+    )
+    .unwrap()
 }
 
 fn version(number: u32, datanet: &StoryDatanet) -> [VersionRows; 1] {

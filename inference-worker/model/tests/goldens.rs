@@ -15,7 +15,7 @@ const ADAPTERS: [(&str, &[&str]); 4] = [
 ];
 
 fn goldens() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("goldens")
+    Path::new(&std::env::var("CARGO_MANIFEST_DIR").expect("cargo test sets it")).join("goldens")
 }
 
 fn prompts() -> Vec<Vec<u32>> {

@@ -286,7 +286,8 @@ fn vectors() -> Vec<(&'static str, String)> {
 }
 
 fn read(relative: &str) -> String {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(relative);
+    let path =
+        Path::new(&std::env::var("CARGO_MANIFEST_DIR").expect("cargo test sets it")).join(relative);
     fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
 }
 

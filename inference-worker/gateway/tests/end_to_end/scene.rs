@@ -26,7 +26,11 @@ use std::{
 
 pub const PRICE_IN: u128 = OPEN;
 pub const PRICE_OUT: u128 = 400 * OPEN;
-const BASE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../factory/base");
+// Asked when it runs: programs of one checkout are reused by the next, which may lie elsewhere.
+fn base() -> String {
+    let here = std::env::var("CARGO_MANIFEST_DIR").expect("cargo test sets it");
+    format!("{here}/../factory/base")
+}
 const GATEWAY: &str = env!("CARGO_BIN_EXE_openledger-gateway");
 
 /// A program that is killed when dropped.
@@ -331,9 +335,9 @@ fn endless(folder: &Path) {
         "tokenizer.json",
         "tokenizer_config.json",
     ] {
-        std::fs::copy(Path::new(BASE).join(name), folder.join(name)).unwrap();
+        std::fs::copy(Path::new(&base()).join(name), folder.join(name)).unwrap();
     }
-    let config = std::fs::read_to_string(Path::new(BASE).join("config.json")).unwrap();
+    let config = std::fs::read_to_string(Path::new(&base()).join("config.json")).unwrap();
     let mut config: Value = serde_json::from_str(&config).unwrap();
     config["eos_token_id"] = config["bos_token_id"].clone();
     std::fs::write(folder.join("config.json"), config.to_string()).unwrap();

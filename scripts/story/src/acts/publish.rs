@@ -159,8 +159,8 @@ mod tests {
 
     #[test]
     fn rank_and_targets_are_those_of_the_adapter() {
-        let base =
-            Path::new(env!("CARGO_MANIFEST_DIR")).join("../../inference-worker/factory/base");
+        let base = Path::new(&std::env::var("CARGO_MANIFEST_DIR").expect("cargo test sets it"))
+            .join("../../inference-worker/factory/base");
         let model = ModelConfig::from_dir(&base).unwrap();
         let adapter = tempfile::tempdir().unwrap();
         let shape_of = |config: &str| {

@@ -12,7 +12,8 @@ const SEEDS: std::ops::Range<u64> = 0..100;
 
 #[test]
 fn an_answer_from_the_documents_pays_their_contributor_most_for_any_seed() {
-    let base = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../inference-worker/factory/base");
+    let base = Path::new(&std::env::var("CARGO_MANIFEST_DIR").expect("cargo test sets it"))
+        .join("../../inference-worker/factory/base");
     let text = TextModel::from_dir(&base).unwrap();
     let tokens = |text_: &str| text.tokenizer().encode(text_, false).unwrap();
     let version = VersionRef {
