@@ -41,7 +41,7 @@ struct UsageLine {
 }
 
 /// Builds the next batch from `receipts`, sorted by (channel, lane, sequence); `None` when nothing
-/// can be claimed now. What [`select`] leaves out waits for a later batch.
+/// can be claimed now. What the selection leaves out waits for a later batch.
 pub fn prepare<'a>(
     worker: &[u8; 32],
     limits: &BatchLimits,

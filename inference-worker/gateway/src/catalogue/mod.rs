@@ -139,7 +139,7 @@ impl Catalogue {
         Ok(models.len())
     }
 
-    /// The model of a name, or of a decimal number, which is a revision; [`names`] has the rule.
+    /// The model of a name, or of a decimal number, which is a revision; the module `names` has the rule.
     ///
     /// # Errors
     /// [`GatewayError::UnknownModel`] when the worker serves no such model.

@@ -102,7 +102,7 @@ impl Opening {
     }
 }
 
-/// Open channels that have `key` as a signer, the newest first, among the newest [`NEWEST`] on chain.
+/// Open channels that have `key` as a signer, the newest first, among the newest `NEWEST` on chain.
 /// Anyone can open a channel with anyone's key as a signer: whose they are is for the reader to judge.
 pub async fn by_signer(
     chain: &ChainClient,
