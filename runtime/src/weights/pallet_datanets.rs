@@ -8,7 +8,7 @@
 //! WASM-EXECUTION: `Compiled`, CHAIN: `Some("dev")`, DB CACHE: 1024
 
 // Executed Command:
-// /root/.cache/openledger/target/weights/release/openledger-node
+// openledger-node
 // benchmark
 // pallet
 // --chain
