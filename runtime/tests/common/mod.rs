@@ -2,6 +2,10 @@
 
 #![allow(dead_code)]
 
+pub mod batch;
+pub mod blocks;
+pub mod market;
+
 use openledger_runtime::{
     genesis, AccountId, Protocol, Runtime, RuntimeGenesisConfig, RuntimeOrigin, System,
 };
