@@ -75,9 +75,17 @@ pub struct RunArgs {
     #[arg(long, default_value_t = 0)]
     pub base: u32,
     /// Model to serve: a name, for all revisions of the model that it means, or a revision number.
-    /// Repeat for several; when absent, all of the base.
+    /// Repeat for several; when absent, all of the base that are no copies and pay the least prices.
     #[arg(long, value_name = "MODEL")]
     pub models: Vec<String>,
+    /// Least price of prompt tokens, planck per 1,000, at which a model is served that is not among
+    /// `--models`.
+    #[arg(long, value_name = "PLANCK", default_value_t = 1_000_000_000)]
+    pub min_price_in: u128,
+    /// Least price of output tokens, planck per 1,000, at which a model is served that is not among
+    /// `--models`.
+    #[arg(long, value_name = "PLANCK", default_value_t = 1_000_000_000)]
+    pub min_price_out: u128,
     /// Address of the OpenAI-compatible API.
     #[arg(long, default_value = "127.0.0.1:8000")]
     pub listen: SocketAddr,

@@ -5,7 +5,7 @@ use crate::{
     cli::RunArgs,
     metrics,
     serve::{
-        catalog::{lay_out, Allowed, Catalog, Follower, Loader},
+        catalog::{lay_out, Allowed, Catalog, Follower, LeastPrices, Loader},
         continuations::Continuations,
         facts::Facts,
         liveness,
@@ -88,7 +88,11 @@ pub async fn run(args: RunArgs) -> Result<()> {
     });
     let models = args.data.join("models");
     let loader = Loader::new(client.clone(), store, models, engine.clone(), text, &folder)?;
-    let allowed = Allowed::new(&args.models);
+    let least = LeastPrices {
+        input: args.min_price_in,
+        output: args.min_price_out,
+    };
+    let allowed = Allowed::new(&args.models, least);
     let mut follower = Follower::new(client, loader, args.base, base.manifest, allowed);
     follower.follow(&service.catalog).await?;
     for entry in follower.idle_entries() {

@@ -9,7 +9,7 @@ use super::{
     catalog::Served,
     facts::{Channel, Lane},
     journal,
-    promises::Promise,
+    promises::{Outstanding, Promise},
     sentence, Service,
 };
 use crate::api::{
@@ -20,7 +20,10 @@ use openledger_metering::{
     admit as admit_voucher, journal::LaneGuard, verify, LaneHead, Refusal, SignedVoucher,
     VoucherContext,
 };
-use openledger_primitives::{voucher::Voucher, BlockNumber, Digest, PublicKey};
+use openledger_primitives::{
+    voucher::{request_commit, EvidenceClass, Voucher},
+    Balance, BlockNumber, Digest, PublicKey,
+};
 use serde_json::Value;
 use std::sync::Arc;
 
@@ -90,6 +93,18 @@ pub async fn admit(
     ) {
         return Err(refusal(&Refusal::Signature));
     }
+    // Vouchers become public; the salt of their request does not. Only who made the request may take
+    // its lane, or have its receipt and the salt of its answer again.
+    if voucher.request_commit != request_commit(&payment.salt, body) {
+        return Err(refusal(&Refusal::Request));
+    }
+    if channel.evidence != EvidenceClass::Open {
+        return Err(ApiError::payment(
+            "voucher_evidence",
+            "This worker serves channels of the evidence class open, whose answers any auditor may \
+             compute again. Open a channel of that class.",
+        ));
+    }
     let lane = service
         .journal
         .take_lane(voucher.channel, voucher.lane)
@@ -125,25 +140,27 @@ pub async fn admit(
         journal(service.journal.unsettled_fees(voucher.channel, settled))
     };
     let now = service.facts.best_block();
-    // Work that could not be claimed any more when the next batch is due would be given away.
-    let claimable = now.saturating_add(service.rules.claim_margin) <= on_chain.valid_until;
+    let room = Room::left(
+        &channel,
+        &on_chain,
+        exposure_room,
+        &Spoken {
+            signer: unsettled(Some(on_chain.signer))?,
+            channel: unsettled(None)?,
+            all: service.journal.unsubmitted_fees(),
+            promised,
+        },
+        now.saturating_add(service.rules.claim_margin),
+    );
     let limit = admit_voucher(
         &payment.voucher,
         &VoucherContext {
             domain: service.facts.domain(),
             now,
-            signer: Some(on_chain.signer).filter(|_| claimable),
-            signer_room: on_chain
-                .signer_room
-                .saturating_sub(unsettled(Some(on_chain.signer))?)
-                .saturating_sub(promised.signer),
-            free_deposit: channel
-                .free_deposit
-                .saturating_sub(unsettled(None)?)
-                .saturating_sub(promised.channel),
-            exposure_room: exposure_room
-                .saturating_sub(service.journal.unsubmitted_fees())
-                .saturating_sub(promised.all),
+            signer: room.signer,
+            signer_room: room.of_signer,
+            free_deposit: room.of_deposit,
+            exposure_room: room.of_bond,
             head,
             revision: served.revision,
             terms: served.terms_index,
@@ -173,8 +190,59 @@ pub async fn admit(
     })
 }
 
+/// Fees that are owed already, planck: the chain knows of none of them.
+struct Spoken {
+    /// Answered on vouchers of the signer and not settled.
+    signer: Balance,
+    /// Answered on the channel and not settled.
+    channel: Balance,
+    /// Answered on all channels and not submitted.
+    all: Balance,
+    /// Of requests in flight.
+    promised: Outstanding,
+}
+
+/// What a voucher may still charge, planck.
+#[derive(Debug, PartialEq, Eq)]
+struct Room {
+    /// The lane's signer, as long as what it signs can surely be claimed.
+    signer: Option<PublicKey>,
+    of_signer: Balance,
+    of_deposit: Balance,
+    of_bond: Balance,
+}
+
+impl Room {
+    /// What is left of signer's limit, deposit and bond. `claimed_by` is the block by which an answer
+    /// given now is surely claimed: work for a signer that ends before would be given away.
+    fn left(
+        channel: &Channel,
+        lane: &Lane,
+        bond: Balance,
+        spoken: &Spoken,
+        claimed_by: BlockNumber,
+    ) -> Self {
+        let promised = &spoken.promised;
+        let less = |room: Balance, owed: Balance, promised: Balance| {
+            room.saturating_sub(owed).saturating_sub(promised)
+        };
+        Room {
+            signer: Some(lane.signer).filter(|_| claimed_by <= lane.valid_until),
+            of_signer: less(lane.signer_room, spoken.signer, promised.signer),
+            of_deposit: less(channel.free_deposit, spoken.channel, promised.channel),
+            of_bond: less(bond, spoken.all, promised.all),
+        }
+    }
+}
+
 /// The voucher's channel, open and with this worker.
 async fn channel_of(service: &Service, voucher: &Voucher) -> Result<Channel, ApiError> {
+    if !service.facts.admits_stranger(voucher.channel) {
+        return Err(ApiError::busy(
+            "Too many unknown channels were named in this block. Try again in the next one.",
+            5,
+        ));
+    }
     service
         .facts
         .channel(voucher.channel)
@@ -285,4 +353,74 @@ fn refusal(refusal: &Refusal) -> ApiError {
 fn unavailable(error: &dyn std::fmt::Display) -> ApiError {
     tracing::error!(%error, "the chain could not be read");
     ApiError::busy("The chain cannot be read right now. Try again.", 5)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::serve::{facts, promises::Promises};
+
+    /// Room of a channel with 100 planck of deposit and of signer's limit, and 100 of bond.
+    fn room(spoken: Spoken, claimed_by: BlockNumber) -> Room {
+        let channel = facts::tests::channel(BlockNumber::MAX, 50);
+        let lane = channel.lanes()[0];
+        Room::left(&channel, &lane, 100, &spoken, claimed_by)
+    }
+
+    fn spoken(signer: Balance, channel: Balance, all: Balance) -> Spoken {
+        Spoken {
+            signer,
+            channel,
+            all,
+            promised: Outstanding::default(),
+        }
+    }
+
+    #[test]
+    fn what_is_owed_should_be_kept_back_from_limit_deposit_and_bond() {
+        let left = room(spoken(10, 20, 30), 50);
+        let signer = Some([2; 32]);
+        assert_eq!(
+            left,
+            Room {
+                signer,
+                of_signer: 90,
+                of_deposit: 80,
+                of_bond: 70,
+            }
+        );
+        assert_eq!(room(spoken(101, 0, 0), 50).of_signer, 0);
+    }
+
+    #[test]
+    fn two_requests_at_once_should_not_be_promised_the_same_planck() {
+        let promises = Promises::default();
+        let channel = 0;
+        let first = promises.make(channel, [2; 32], 60);
+        let _elsewhere = promises.make(9, [3; 32], 5);
+        let _other_signer = promises.make(channel, [4; 32], 7);
+        let left = |promises: &Promises| {
+            let promised = promises.outstanding(channel, [2; 32]);
+            room(
+                Spoken {
+                    promised,
+                    ..spoken(10, 20, 30)
+                },
+                50,
+            )
+        };
+        let held = left(&promises);
+        assert_eq!(
+            (held.of_signer, held.of_deposit, held.of_bond),
+            (30, 13, 0)
+        );
+        drop(first);
+        assert_eq!(left(&promises).of_signer, 90);
+    }
+
+    #[test]
+    fn a_signer_that_ends_before_the_claim_should_pay_for_nothing() {
+        assert_eq!(room(spoken(0, 0, 0), 50).signer, Some([2; 32]));
+        assert_eq!(room(spoken(0, 0, 0), 51).signer, None);
+    }
 }

@@ -10,7 +10,7 @@ mod rows;
 #[cfg(test)]
 mod samples;
 
-pub use allowed::Allowed;
+pub use allowed::{Allowed, LeastPrices};
 pub use follower::Follower;
 pub use loading::{lay_out, Loader};
 

@@ -8,7 +8,7 @@ use openledger_primitives::{
     voucher::EvidenceClass, Balance, BlockNumber, ChannelId, Digest, LaneIndex, PublicKey, Sequence,
 };
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     sync::{
         atomic::{AtomicU32, Ordering},
         Mutex, PoisonError,
@@ -18,6 +18,10 @@ use std::{
 
 /// Without a new block for this long the worker calls itself not ready.
 const STALE: Duration = Duration::from_secs(60);
+
+/// Channels that were never seen on chain and are looked up in one block: each look-up is asked for by
+/// somebody who has shown nothing yet.
+const STRANGERS: usize = 256;
 
 /// A channel as admission needs it.
 #[derive(Clone, Debug)]
@@ -76,11 +80,15 @@ pub struct Facts {
     best: AtomicU32,
     seen: Mutex<Instant>,
     cache: Mutex<Cache>,
+    /// Channels with this worker that were once on chain.
+    known: Mutex<HashSet<ChannelId>>,
 }
 
 #[derive(Default)]
 struct Cache {
     block: BlockNumber,
+    /// Channels looked up that were not known before.
+    strangers: usize,
     channels: HashMap<ChannelId, Option<Channel>>,
     room: Option<Balance>,
 }
@@ -97,6 +105,7 @@ impl Facts {
             best: AtomicU32::new(best),
             seen: Mutex::new(Instant::now()),
             cache: Mutex::default(),
+            known: Mutex::default(),
         })
     }
 
@@ -121,6 +130,13 @@ impl Facts {
         lock(&self.seen).elapsed() < STALE
     }
 
+    /// Whether a channel may be looked up now, on behalf of somebody who has shown no signature.
+    pub fn admits_stranger(&self, id: ChannelId) -> bool {
+        let mut cache = lock(&self.cache);
+        cache.renew(self.best_block());
+        cache.admits(id, &lock(&self.known))
+    }
+
     /// A channel, as of the best block.
     pub async fn channel(&self, id: ChannelId) -> Result<Option<Channel>, ChainError> {
         let best = self.best_block();
@@ -135,6 +151,9 @@ impl Facts {
             .query(&GetChannel { channel: id })
             .await?
             .map(|info| of_info(&info));
+        if channel.as_ref().is_some_and(|c| c.worker == self.worker) {
+            lock(&self.known).insert(id);
+        }
         let mut cache = lock(&self.cache);
         cache.renew(best);
         cache.channels.insert(id, channel.clone());
@@ -164,6 +183,14 @@ impl Facts {
 }
 
 impl Cache {
+    fn admits(&mut self, id: ChannelId, known: &HashSet<ChannelId>) -> bool {
+        if known.contains(&id) || self.channels.contains_key(&id) {
+            return true;
+        }
+        self.strangers = self.strangers.saturating_add(1);
+        self.strangers <= STRANGERS
+    }
+
     fn renew(&mut self, block: BlockNumber) {
         if self.block != block {
             *self = Cache {
@@ -233,5 +260,20 @@ pub(crate) mod tests {
                 signer_room: 100,
             }],
         }
+    }
+
+    #[test]
+    fn look_ups_for_strangers_should_be_bounded_and_hold_up_nobody_known() {
+        let mut cache = Cache::default();
+        let known = HashSet::from([7]);
+        let admitted = (100..100 + 2 * STRANGERS as ChannelId)
+            .filter(|id| cache.admits(*id, &known))
+            .count();
+        assert_eq!(admitted, STRANGERS);
+        assert!(cache.admits(7, &known));
+        cache.channels.insert(5, None);
+        assert!(cache.admits(5, &known), "it costs no look-up");
+        cache.renew(1);
+        assert!(cache.admits(100, &known), "in the next block there are others");
     }
 }

@@ -11,7 +11,7 @@ use openledger_chain::{
 use openledger_engine::AdapterId;
 use openledger_primitives::{
     revision::{ModelRef, RevisionStatus},
-    AdapterId as AdapterNumber, BaseId, BlockNumber, Digest, RevisionId,
+    AdapterId as AdapterNumber, BaseId, BlockNumber, Digest, RevisionId, TermsIndex,
 };
 use openledger_text::TextModel;
 use std::{
@@ -29,6 +29,8 @@ const LONGEST_WAIT: Duration = Duration::from_secs(60);
 pub(super) struct Heads {
     /// Number of the finalized head.
     pub(super) finalized: BlockNumber,
+    /// Its hash.
+    pub(super) finalized_hash: [u8; 32],
     /// Hash of a best block above it.
     pub(super) best: [u8; 32],
 }
@@ -46,9 +48,11 @@ pub(super) trait Chain {
         adapter: AdapterNumber,
         at: &[u8; 32],
     ) -> impl Future<Output = Result<Option<Adapter>, ChainError>> + Send;
+    /// Terms of an index, or those in effect.
     fn terms(
         &self,
         model: ModelRef,
+        index: Option<TermsIndex>,
         at: &[u8; 32],
     ) -> impl Future<Output = Result<Option<TermsInfo>, ChainError>> + Send;
 }
@@ -56,9 +60,13 @@ pub(super) trait Chain {
 impl Chain for ChainClient {
     async fn heads(&self) -> Result<Heads, ChainError> {
         // In this order: the best block then stands on the finalized one.
-        let finalized = self.finalized_block().await?.number;
+        let finalized = self.finalized_block().await?;
         let best = self.best_block().await?.hash;
-        Ok(Heads { finalized, best })
+        Ok(Heads {
+            finalized: finalized.number,
+            finalized_hash: finalized.hash,
+            best,
+        })
     }
 
     async fn revision(
@@ -77,8 +85,13 @@ impl Chain for ChainClient {
         self.query_at(&GetAdapter { adapter }, at).await
     }
 
-    async fn terms(&self, model: ModelRef, at: &[u8; 32]) -> Result<Option<TermsInfo>, ChainError> {
-        self.query_at(&GetTerms { model, index: None }, at).await
+    async fn terms(
+        &self,
+        model: ModelRef,
+        index: Option<TermsIndex>,
+        at: &[u8; 32],
+    ) -> Result<Option<TermsInfo>, ChainError> {
+        self.query_at(&GetTerms { model, index }, at).await
     }
 }
 
@@ -168,8 +181,8 @@ impl<C: Chain, L: Library> Follower<C, L> {
     pub async fn follow(&mut self, catalog: &Catalog) -> Result<(), ChainError> {
         let heads = self.chain.heads().await?;
         self.discover(&heads).await?;
-        self.compare(catalog, &heads.best).await?;
-        self.add(catalog, &heads.best).await
+        self.compare(catalog, &heads).await?;
+        self.add(catalog, &heads).await
     }
 
     /// Entries of the operator's list that name nothing on chain.
@@ -238,10 +251,39 @@ impl<C: Chain, L: Library> Follower<C, L> {
             && info.base == self.base
             && info.base_manifest == self.manifest
             && self.allowed.allows(info, &self.names)
+            && (self.allowed.is_chosen() || !self.is_copy(info))
+    }
+
+    /// Whether an earlier revision of another model has the same adapter. Copies cost their maker next
+    /// to nothing and would fill what a worker can announce.
+    fn is_copy(&self, info: &RevisionInfo) -> bool {
+        matches!(info.model, ModelRef::Adapter(_))
+            && self.known.range(..info.revision).any(|(_, earlier)| {
+                earlier.model != info.model
+                    && earlier.facts.adapter_digest == info.facts.adapter_digest
+            })
+    }
+
+    /// The terms in effect, if they are final: work at a price that a reorg takes back is never paid.
+    async fn final_terms(
+        &self,
+        model: ModelRef,
+        heads: &Heads,
+    ) -> Result<Option<TermsInfo>, ChainError> {
+        let Some(terms) = self.chain.terms(model, None, &heads.best).await? else {
+            return Ok(None);
+        };
+        let index = Some(terms.index);
+        let known = self
+            .chain
+            .terms(model, index, &heads.finalized_hash)
+            .await?;
+        Ok(Some(terms).filter(|_| known == Some(terms)))
     }
 
     /// Holds what is served against the chain.
-    async fn compare(&mut self, catalog: &Catalog, at: &[u8; 32]) -> Result<(), ChainError> {
+    async fn compare(&mut self, catalog: &Catalog, heads: &Heads) -> Result<(), ChainError> {
+        let at = &heads.best;
         catalog.set_names(self.names.clone());
         let mut prices = BTreeMap::new();
         for served in catalog.all() {
@@ -258,7 +300,7 @@ impl<C: Chain, L: Library> Follower<C, L> {
             let terms = match prices.get(&info.model) {
                 Some(terms) => *terms,
                 None => {
-                    let terms = self.chain.terms(info.model, at).await?;
+                    let terms = self.final_terms(info.model, heads).await?;
                     prices.insert(info.model, terms);
                     terms
                 }
@@ -268,6 +310,11 @@ impl<C: Chain, L: Library> Follower<C, L> {
                 self.free(catalog.remove(revision));
                 continue;
             };
+            if let Some(why) = self.allowed.too_cheap(&terms) {
+                tracing::warn!(revision, "not served any more: {why}");
+                self.free(catalog.remove(revision));
+                continue;
+            }
             match change(&served, &info, &terms) {
                 Change::None => {}
                 Change::Facts => {
@@ -290,7 +337,8 @@ impl<C: Chain, L: Library> Follower<C, L> {
     }
 
     /// Serves what is not served yet, the oldest first, as far as a worker can announce it.
-    async fn add(&mut self, catalog: &Catalog, at: &[u8; 32]) -> Result<(), ChainError> {
+    async fn add(&mut self, catalog: &Catalog, heads: &Heads) -> Result<(), ChainError> {
+        let at = &heads.best;
         let served: Vec<RevisionId> = catalog.all().iter().map(|one| one.revision).collect();
         let mut room = MAX_SERVED.saturating_sub(served.len());
         let candidates: Vec<RevisionId> = self
@@ -325,10 +373,21 @@ impl<C: Chain, L: Library> Follower<C, L> {
             if !self.may_serve(&info) {
                 continue;
             }
-            let Some(terms) = self.chain.terms(info.model, at).await? else {
+            if info.published_at > heads.finalized {
+                // Final in a moment; a reorg could make the number another revision's.
+                continue;
+            }
+            if self.chain.terms(info.model, None, at).await?.is_none() {
                 self.wait(revision, "no terms are in force".into());
                 continue;
+            }
+            let Some(terms) = self.final_terms(info.model, heads).await? else {
+                continue;
             };
+            if let Some(why) = self.allowed.too_cheap(&terms) {
+                self.wait(revision, why);
+                continue;
+            }
             match self.library.load(&info, at).await {
                 Ok(files) => {
                     self.waiting.remove(&revision);

@@ -1,4 +1,7 @@
-use super::{super::samples::*, *};
+use super::{
+    super::{samples::*, LeastPrices},
+    *,
+};
 use openledger_primitives::revision::ModelRef;
 use std::sync::{Arc, Mutex, MutexGuard};
 
@@ -6,9 +9,10 @@ use std::sync::{Arc, Mutex, MutexGuard};
 #[derive(Clone, Default)]
 struct World(Arc<Mutex<Inside>>);
 
-#[derive(Default)]
 struct Inside {
     finalized: BlockNumber,
+    /// Of the terms that the finalized block knows; none for those in effect.
+    final_price: Option<u128>,
     revisions: BTreeMap<RevisionId, RevisionInfo>,
     adapters: BTreeMap<AdapterNumber, Adapter>,
     price: u128,
@@ -19,6 +23,26 @@ struct Inside {
     loads: Vec<RevisionId>,
     unloads: Vec<AdapterId>,
 }
+
+impl Default for Inside {
+    /// Everything is final but what a test says is not.
+    fn default() -> Self {
+        Inside {
+            finalized: 1_000,
+            final_price: None,
+            revisions: BTreeMap::new(),
+            adapters: BTreeMap::new(),
+            price: 0,
+            reads: None,
+            missing: Vec::new(),
+            loads: Vec::new(),
+            unloads: Vec::new(),
+        }
+    }
+}
+
+/// Where the finalized state is read.
+const FINALIZED: [u8; 32] = [1; 32];
 
 impl World {
     fn inside(&self) -> MutexGuard<'_, Inside> {
@@ -59,6 +83,7 @@ impl Chain for World {
         let finalized = self.read()?.finalized;
         Ok(Heads {
             finalized,
+            finalized_hash: FINALIZED,
             best: [0; 32],
         })
     }
@@ -79,8 +104,18 @@ impl Chain for World {
         Ok(self.read()?.adapters.get(&adapter).cloned())
     }
 
-    async fn terms(&self, _: ModelRef, _: &[u8; 32]) -> Result<Option<TermsInfo>, ChainError> {
-        Ok(Some(terms(self.read()?.price)))
+    async fn terms(
+        &self,
+        _: ModelRef,
+        _: Option<TermsIndex>,
+        at: &[u8; 32],
+    ) -> Result<Option<TermsInfo>, ChainError> {
+        let inside = self.read()?;
+        let price = match inside.final_price {
+            Some(price) if *at == FINALIZED => price,
+            _ => inside.price,
+        };
+        Ok(Some(terms(price)))
     }
 }
 
@@ -117,7 +152,7 @@ fn follower_of(world: &World, models: &[&str]) -> Follower<World, World> {
         world.clone(),
         0,
         MANIFEST,
-        Allowed::new(&models),
+        Allowed::new(&models, LeastPrices::default()),
     )
 }
 
@@ -238,10 +273,6 @@ async fn after_a_reorg_the_adapter_should_be_that_of_the_chain() {
     world.inside().missing.push(1);
     follower.follow(&catalog).await.unwrap();
     assert_eq!(serving(&catalog), [0]);
-    // The block that published it is gone.
-    world.inside().revisions.remove(&1);
-    follower.follow(&catalog).await.unwrap();
-    assert!(!follower.known.contains_key(&1));
 }
 
 #[tokio::test]
@@ -254,8 +285,9 @@ async fn what_is_final_should_not_be_read_again_unless_it_is_served() {
     world.inside().finalized = 3;
     follower.follow(&catalog).await.unwrap();
     assert_eq!((follower.settled, serving(&catalog)), (3, vec![2]));
-    // Heads; revision and adapter that are not final; the two ends; what is served, and its terms.
-    world.inside().reads = Some(7);
+    // Heads; revision and adapter that are not final; the two ends; what is served, and its terms,
+    // as they are and as they are final.
+    world.inside().reads = Some(8);
     follower.follow(&catalog).await.unwrap();
     assert_eq!(world.inside().reads, Some(0));
 }
@@ -308,6 +340,9 @@ async fn a_name_should_stay_with_who_registered_it_first_whatever_was_published(
     world.publish(adapter(1, 2, "clerk"));
     world.publish(adapter(2, 3, "tiny"));
     world.publish(info(3, ModelRef::Base(0), "tiny"));
+    for adapter in world.inside().adapters.values_mut() {
+        adapter.registered_at = 2_000;
+    }
     follower.follow(&catalog).await.unwrap();
     assert_eq!(serving(&catalog), [0, 1, 2, 3]);
     assert!(catalog.find("poet").is_none());
@@ -319,4 +354,75 @@ async fn a_name_should_stay_with_who_registered_it_first_whatever_was_published(
     follower.follow(&catalog).await.unwrap();
     assert!(catalog.find("clerk").is_none());
     assert_eq!(catalog.find("poet").unwrap().revision, 0);
+}
+
+#[tokio::test]
+async fn what_does_not_pay_should_be_served_only_when_it_was_chosen() {
+    let world = World::default();
+    world.publish(adapter(0, 0, "poet"));
+    let least = LeastPrices {
+        input: 10,
+        output: 10,
+    };
+    let with = |models: &[&str]| {
+        let models: Vec<String> = models.iter().map(ToString::to_string).collect();
+        let allowed = Allowed::new(&models, least);
+        Follower::new(world.clone(), world.clone(), 0, MANIFEST, allowed)
+    };
+    let (mut all, mut chosen) = (with(&[]), with(&["poet"]));
+    let (everything, named) = (Catalog::default(), Catalog::default());
+    world.inside().price = 9;
+    all.follow(&everything).await.unwrap();
+    chosen.follow(&named).await.unwrap();
+    assert!(serving(&everything).is_empty());
+    assert_eq!(serving(&named), [0]);
+    // Served when it pays, and no longer when it does not.
+    world.inside().price = 10;
+    all.waiting.get_mut(&0).unwrap().again = Instant::now();
+    all.follow(&everything).await.unwrap();
+    assert_eq!(serving(&everything), [0]);
+    world.inside().price = 0;
+    all.follow(&everything).await.unwrap();
+    assert!(serving(&everything).is_empty());
+}
+
+#[tokio::test]
+async fn a_copy_of_anothers_adapter_should_not_be_served_unless_it_was_chosen() {
+    let world = World::default();
+    world.publish(adapter(0, 0, "poet"));
+    // The same developer may publish the same files again, as a new revision of the same model.
+    for (revision, model) in [(1, 0), (2, 1), (3, 2)] {
+        let mut again = adapter(revision, model, "again");
+        again.facts.adapter_digest = [0; 32];
+        world.publish(again);
+    }
+    let catalog = Catalog::default();
+    follower(&world).follow(&catalog).await.unwrap();
+    assert_eq!(serving(&catalog), [0, 1]);
+    let catalog = Catalog::default();
+    let mut chosen = follower_of(&world, &["3"]);
+    chosen.follow(&catalog).await.unwrap();
+    assert_eq!(serving(&catalog), [3]);
+}
+
+#[tokio::test]
+async fn what_a_reorg_could_take_back_should_not_be_served() {
+    let (world, catalog) = (World::default(), Catalog::default());
+    let mut follower = follower(&world);
+    world.publish(adapter(0, 0, "poet"));
+    world.inside().finalized = 0;
+    follower.follow(&catalog).await.unwrap();
+    assert!(serving(&catalog).is_empty() && follower.known.contains_key(&0));
+    // The block that published it is gone, and then there again.
+    let gone = world.inside().revisions.remove(&0).unwrap();
+    follower.follow(&catalog).await.unwrap();
+    assert!(!follower.known.contains_key(&0));
+    world.publish(gone);
+    world.inside().finalized = 1;
+    world.inside().final_price = Some(77);
+    follower.follow(&catalog).await.unwrap();
+    assert!(serving(&catalog).is_empty());
+    world.inside().final_price = None;
+    follower.follow(&catalog).await.unwrap();
+    assert_eq!(serving(&catalog), [0]);
 }
