@@ -410,10 +410,7 @@ mod tests {
             )
         };
         let held = left(&promises);
-        assert_eq!(
-            (held.of_signer, held.of_deposit, held.of_bond),
-            (30, 13, 0)
-        );
+        assert_eq!((held.of_signer, held.of_deposit, held.of_bond), (30, 13, 0));
         drop(first);
         assert_eq!(left(&promises).of_signer, 90);
     }

@@ -274,6 +274,9 @@ pub(crate) mod tests {
         cache.channels.insert(5, None);
         assert!(cache.admits(5, &known), "it costs no look-up");
         cache.renew(1);
-        assert!(cache.admits(100, &known), "in the next block there are others");
+        assert!(
+            cache.admits(100, &known),
+            "in the next block there are others"
+        );
     }
 }

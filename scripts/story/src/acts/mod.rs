@@ -15,7 +15,7 @@ use anyhow::Result;
 use openledger_factory::invented::{story, Story};
 use openledger_metering::SignedReceipt;
 use openledger_primitives::{
-    AdapterId, BaseId, ContributionId, DatanetId, Digest, RevisionId, VersionIndex,
+    AdapterId, BaseId, ChannelId, ContributionId, DatanetId, Digest, RevisionId, VersionIndex,
 };
 use std::path::PathBuf;
 
@@ -60,6 +60,8 @@ pub struct Told {
     pub asked: Vec<Asked>,
     /// The receipts of every answer so far. Each is paid, once.
     pub receipts: Vec<SignedReceipt>,
+    /// A channel for which the consumer signs vouchers without the gateway.
+    pub own_channel: Option<ChannelId>,
 }
 
 impl Told {
@@ -86,6 +88,7 @@ pub async fn tell(options: &Options, seed: u64) -> Result<Told> {
         trained: Vec::new(),
         asked: Vec::new(),
         receipts: Vec::new(),
+        own_channel: None,
     };
     gather::fund_and_found(&mut told).await?;
     gather::contribute_and_seal(&mut told).await?;

@@ -10,7 +10,7 @@ use openledger_chain::{
     events::payouts::{Claimed, Paid},
     AccountId,
 };
-use openledger_primitives::BatchSequence;
+use openledger_primitives::{BatchSequence, ChannelId};
 use std::time::{Duration, Instant};
 
 /// Waits for the batch, checks that the fee was split to the planck and by whose data it was, and
@@ -116,13 +116,21 @@ pub async fn next_batch(told: &Told) -> Result<BatchSequence> {
     Ok(told.scene.client.next_batch(worker).await?.0)
 }
 
-/// What batches have claimed of the consumer's deposit so far, planck.
+/// What batches have claimed of the consumer's deposits so far, planck.
 pub async fn submitted_fees(told: &Told) -> Result<u128> {
+    let mut claimed = 0;
+    for channel in std::iter::once(gateways_channel(told)?).chain(told.own_channel) {
+        let found = told.scene.client.channel(channel).await?;
+        claimed += found.context("the channel exists")?.escrowed;
+    }
+    Ok(claimed)
+}
+
+/// The channel that the gateway pays from.
+pub fn gateways_channel(told: &Told) -> Result<ChannelId> {
     let answer = &told.asked.first().context("something was asked")?.answer;
     let channel = answer.openledger["channel"].as_u64();
-    let channel = channel.context("an answer names its channel")?;
-    let found = told.scene.client.channel(channel).await?;
-    Ok(found.context("the channel exists")?.escrowed)
+    channel.context("an answer names its channel")
 }
 
 /// Waits until every receipt so far is in some batch.

@@ -9,6 +9,7 @@ mod memory;
 mod openai;
 mod payouts;
 mod refusals;
+mod vouchers;
 
 use crate::acts::{pay::submitted, Told};
 use anyhow::Result;
@@ -32,6 +33,7 @@ pub async fn all(told: &mut Told) -> Result<usize> {
     trial!(memory::stays_below_what_was_promised(told)?);
     trial!(refusals::of_an_unknown_model(told).await?);
     trial!(refusals::of_broken_json_and_long_prompts(told).await?);
+    trial!(vouchers::refused_change_nothing(told).await?);
 
     let knowledge = knowledge::ask_those_who_cannot_know(told).await?;
     submitted(told).await?;
