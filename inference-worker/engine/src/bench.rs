@@ -7,7 +7,7 @@
 use crate::adapters::AdapterId;
 use crate::engine::{Engine, EngineHandle};
 use crate::error::{AdapterError, EngineError, SubmitError};
-use crate::lora::LoraAdapter;
+use crate::adapters::image::AdapterImage;
 use crate::options::EngineOptions;
 use crate::request::Request;
 use openledger_model::{ModelConfig, ModelError, Weights};
@@ -198,9 +198,7 @@ fn start(
     let adapters = (0..adapters)
         .map(|i| {
             let seed = options.seed.wrapping_mul(1_000).wrapping_add(i as u64);
-            engine
-                .adapters()
-                .insert(LoraAdapter::random(config, RANK, seed))
+            engine.hold(AdapterImage::random(config, RANK, seed))
         })
         .collect::<Result<_, _>>()?;
     Ok((engine, adapters))

@@ -1,18 +1,21 @@
 //! Starting an engine, and the handle through which everything else reaches it.
 
-use crate::adapters::{AdapterId, AdapterPool};
+use crate::adapters::host::HostCache;
+use crate::adapters::image::AdapterImage;
+use crate::adapters::loader::Loader;
+use crate::adapters::residency::Residency;
+use crate::adapters::{AdapterId, AdapterSource, Origin, Registry};
 use crate::backend::cpu::CpuBackend;
 use crate::backend::Backend;
 use crate::error::{AdapterError, EngineError, SubmitError};
 use crate::kv::{pages_for, PAGE_TOKENS};
-use crate::lora::LoraAdapter;
 use crate::options::EngineOptions;
+use crate::queue_room::{Place, QueueRoom};
 use crate::request::{Request, TokenStream};
 use crate::scheduler::Limits;
-use crate::serve::{Command, Core, Submission};
+use crate::serve::{Command, Core, Parts, Pinning, Submission};
 use crate::stats::EngineStats;
 use openledger_model::{Adapter, ModelConfig, Weights};
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{self, Sender};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
@@ -23,6 +26,9 @@ const DEFAULT_KV_BYTES: usize = 256 << 20;
 
 /// Full contexts that the default memory holds at once.
 const DEFAULT_KV_CONTEXTS: usize = 8;
+
+/// Bytes of the arena that the default adds for adapters.
+const DEFAULT_ADAPTER_BYTES: usize = 128 << 20;
 
 /// Starts engines.
 pub struct Engine;
@@ -44,17 +50,20 @@ impl Engine {
                 c.min(config.max_position_embeddings)
             });
         let one = pages_for(context);
-        let pages = match options.kv_pages {
+        let pages = match options.arena_pages {
             Some(pages) => pages,
             None => {
-                let fit = DEFAULT_KV_BYTES / CpuBackend::page_bytes(config).max(1);
-                u32::try_from((one * DEFAULT_KV_CONTEXTS).min(fit).max(one))
+                let page_bytes = CpuBackend::page_bytes_of(config).max(1);
+                let kv = (one * DEFAULT_KV_CONTEXTS)
+                    .min(DEFAULT_KV_BYTES / page_bytes)
+                    .max(one);
+                u32::try_from(kv + DEFAULT_ADAPTER_BYTES / page_bytes)
                     .map_err(|_| EngineError::Options("the context is too long".to_owned()))?
             }
         };
         if pages == 0 {
             return Err(EngineError::Options(
-                "kv_pages must be at least 1".to_owned(),
+                "arena_pages must be at least 1".to_owned(),
             ));
         }
         // One sequence must always fit by itself: that every request finishes rests on it.
@@ -73,10 +82,12 @@ pub struct EngineHandle {
 struct Inner {
     config: ModelConfig,
     context: usize,
-    max_requests: usize,
+    /// Bytes that one adapter may take on the device.
+    most_adapter_bytes: usize,
     backend: String,
-    adapters: AdapterPool,
-    requests: Arc<AtomicUsize>,
+    adapters: Arc<Registry>,
+    host: Arc<HostCache>,
+    room: Arc<QueueRoom>,
     stats: Arc<Mutex<EngineStats>>,
     commands: Sender<Command>,
     thread: Mutex<Option<JoinHandle<()>>>,
@@ -102,25 +113,47 @@ impl EngineHandle {
             .map_err(|e| EngineError::Thread(e.to_string()))?;
         let name = backend.name();
         tracing::info!(backend = name, threads, pages, context, "engine started");
+        let page_bytes = backend.page_bytes();
         let stats = Arc::new(Mutex::new(EngineStats {
-            kv_pages_total: pages as usize,
+            pages_total: pages as usize,
+            page_bytes,
             ..EngineStats::default()
         }));
         let limits = Limits {
             step_rows: options.max_step_rows,
             running: options.max_running,
+            context_pages: pages_for(context),
+            step_adapter_pages: options
+                .step_adapter_bytes
+                .map(|bytes| bytes / page_bytes.max(1)),
         };
         let (commands, receiver) = mpsc::channel();
         let (living, alive) = watch::channel(());
-        let core = Core::new(
+        let loader = Loader::start(config, backend.copier(), options.load_threads, &commands)
+            .map_err(|e| EngineError::Thread(e.to_string()))?;
+        let host = Arc::new(HostCache::new(options.host_bytes));
+        let registry = Arc::new(Registry::new(options.host_bytes));
+        // Beside an adapter there is always room for one context: that every request finishes rests
+        // on it.
+        let most_pages = (pages as usize).saturating_sub(pages_for(context));
+        let core = Core::new(Parts {
+            residency: Residency::new(
+                Arc::clone(&host),
+                loader,
+                page_bytes,
+                most_pages,
+                2 * options.load_threads,
+            ),
             backend,
-            config.vocab_size,
+            vocabulary: config.vocab_size,
             limits,
             pages,
-            options.batch_window,
-            receiver,
-            Arc::clone(&stats),
-        );
+            registry: Arc::clone(&registry),
+            most_pinned: most_pages / 2,
+            batch_window: options.batch_window,
+            commands: receiver,
+            stats: Arc::clone(&stats),
+        });
         let thread = std::thread::Builder::new()
             .name("engine".to_owned())
             // The loop itself is a worker of the pool: a step starts without waking a thread.
@@ -133,10 +166,14 @@ impl EngineHandle {
             inner: Arc::new(Inner {
                 config: config.clone(),
                 context,
-                max_requests: options.max_requests,
+                most_adapter_bytes: most_pages * page_bytes,
                 backend: name,
-                adapters: AdapterPool::new(options.adapter_bytes),
-                requests: Arc::default(),
+                adapters: registry,
+                host,
+                room: Arc::new(QueueRoom::new(
+                    options.max_requests,
+                    options.max_tenant_requests,
+                )),
                 stats,
                 commands,
                 thread: Mutex::new(Some(thread)),
@@ -181,8 +218,7 @@ impl EngineHandle {
                     .ok_or(SubmitError::UnknownAdapter(id))?,
             ),
         };
-        let place = Place::take(&inner.requests, inner.max_requests)
-            .ok_or(SubmitError::QueueFull(inner.max_requests))?;
+        let place = Place::take(&inner.room, request.tenant)?;
         let (sink, events) = tokio::sync::mpsc::unbounded_channel();
         let submission = Submission::new(request, adapter, inner.context, sink, place);
         inner
@@ -192,22 +228,77 @@ impl EngineHandle {
         Ok(TokenStream { events })
     }
 
-    /// Takes an adapter into memory. It can be asked for by its id from now on.
+    /// Takes an adapter into host memory, where it stays. It can be asked for by its id from now on.
     ///
     /// # Errors
-    /// When it does not fit the base model or the pool.
+    /// When it does not fit the base model, the host's memory or the device.
     pub fn load_adapter(&self, adapter: &Adapter) -> Result<AdapterId, AdapterError> {
-        let adapter = LoraAdapter::new(&self.inner.config, adapter)?;
-        self.inner.adapters.insert(adapter)
+        self.hold(AdapterImage::new(&self.inner.config, adapter)?)
     }
 
-    /// Drops an adapter from memory once its last request ended; `false` when it was not there.
+    /// [`Self::load_adapter`] for one that is laid out already.
+    ///
+    /// # Errors
+    /// When it does not fit the host's memory or the device.
+    pub fn hold(&self, image: AdapterImage) -> Result<AdapterId, AdapterError> {
+        let (id, needed) = (image.table().id(), image.table().bytes());
+        let most = self.inner.most_adapter_bytes;
+        if needed > most {
+            return Err(AdapterError::TooLarge { needed, most });
+        }
+        let origin = Origin::Held(Arc::new(image));
+        self.inner.adapters.insert(id, origin)?;
+        Ok(id)
+    }
+
+    /// Makes an adapter known that is read when it is asked for. `id` is the digest of its files, which
+    /// is checked then.
+    ///
+    /// # Errors
+    /// None today; registering takes no memory to speak of.
+    pub fn register_adapter(
+        &self,
+        id: AdapterId,
+        source: Arc<dyn AdapterSource>,
+    ) -> Result<(), AdapterError> {
+        self.inner.adapters.insert(id, Origin::Source(source))
+    }
+
+    /// Forgets an adapter: new requests for it are refused. It leaves memory once its last request
+    /// ended. `false` when it was not known.
     pub fn unload_adapter(&self, id: AdapterId) -> bool {
-        self.inner.adapters.remove(id)
+        let known = self.inner.adapters.remove(id);
+        if known {
+            // An error means that the engine is gone, and its memory with it.
+            let _ = self.inner.commands.send(Command::Retire(id));
+        }
+        known
     }
 
-    /// The adapters and their aliases.
-    pub fn adapters(&self) -> &AdapterPool {
+    /// Brings an adapter to the device and keeps it there, used or not. Returns once it is there: from
+    /// async code, call it on a blocking thread.
+    ///
+    /// # Errors
+    /// When the adapter is not known or cannot be brought, or pinned adapters would take more than half
+    /// of what one context leaves of the device.
+    pub fn pin_adapter(&self, id: AdapterId) -> Result<(), AdapterError> {
+        let adapter = self.inner.adapters.lease(id);
+        let adapter = adapter.ok_or(AdapterError::Unknown(id))?;
+        let (done, pinned) = mpsc::channel();
+        let command = Command::Pin(Pinning { adapter, done });
+        let sent = self.inner.commands.send(command);
+        sent.map_err(|_| AdapterError::Stopped)?;
+        pinned.recv().map_err(|_| AdapterError::Stopped)?
+    }
+
+    /// Lets a pinned adapter give way again when it is not used.
+    pub fn unpin_adapter(&self, id: AdapterId) {
+        // An error means that the engine is gone.
+        let _ = self.inner.commands.send(Command::Unpin(id));
+    }
+
+    /// The adapters that can be asked for, and their aliases.
+    pub fn adapters(&self) -> &Registry {
         &self.inner.adapters
     }
 
@@ -234,7 +325,12 @@ impl EngineHandle {
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .clone();
-        (stats.adapters, stats.adapter_bytes) = self.inner.adapters.usage();
+        (stats.adapters, stats.held_bytes) = self.inner.adapters.usage();
+        (
+            stats.host_adapters,
+            stats.host_bytes,
+            stats.tiers.host_evictions,
+        ) = self.inner.host.usage();
         stats
     }
 
@@ -294,30 +390,11 @@ impl Drop for Inner {
     }
 }
 
-/// One of the places of the queue, given back when dropped.
-pub(crate) struct Place(Arc<AtomicUsize>);
-
-impl Place {
-    fn take(taken: &Arc<AtomicUsize>, most: usize) -> Option<Self> {
-        taken
-            .fetch_update(Ordering::AcqRel, Ordering::Acquire, |n| {
-                (n < most).then_some(n + 1)
-            })
-            .ok()
-            .map(|_| Self(Arc::clone(taken)))
-    }
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::AcqRel);
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::backend::StepBatch;
+    use crate::backend::cpu::arena::ArenaMemory;
+    use crate::backend::{Copier, StepBatch};
     use crate::error::StepError;
 
     struct Broken;
@@ -327,28 +404,25 @@ mod tests {
             "broken".to_owned()
         }
 
+        fn page_bytes(&self) -> usize {
+            1
+        }
+
+        fn copier(&self) -> Arc<dyn Copier> {
+            Arc::new(ArenaMemory::new(0, 0))
+        }
+
+        fn move_page(&mut self, _: u32, _: u32) -> Result<(), StepError> {
+            Ok(())
+        }
+
         fn step(&mut self, _: &StepBatch) -> Result<&[f32], StepError> {
             panic!("deliberate")
         }
     }
 
     fn engine() -> EngineHandle {
-        let config = ModelConfig {
-            vocab_size: 8,
-            hidden_size: 4,
-            intermediate_size: 4,
-            num_hidden_layers: 1,
-            num_attention_heads: 1,
-            num_key_value_heads: 1,
-            head_dim: 4,
-            rms_norm_eps: 1e-5,
-            rope_theta: 10_000.0,
-            rope_scaling: None,
-            max_position_embeddings: 32,
-            tie_word_embeddings: false,
-            bos_token_id: None,
-            eos_token_ids: Vec::new(),
-        };
+        let config = crate::testing::config();
         let options = EngineOptions {
             threads: Some(1),
             ..EngineOptions::default()

@@ -1,6 +1,7 @@
 //! What can go wrong, by who has to act.
 
 use crate::adapters::AdapterId;
+use std::time::Duration;
 use thiserror::Error;
 
 /// The engine cannot start.
@@ -57,7 +58,29 @@ pub enum AdapterError {
         /// Bytes left.
         free: usize,
     },
-    /// No such adapter is loaded.
+    /// It takes more of the device than one full context leaves.
+    #[error("the adapter needs {needed} bytes on the device, which has {most} for one adapter")]
+    TooLarge {
+        /// Bytes of the adapter.
+        needed: usize,
+        /// Bytes that an adapter may take.
+        most: usize,
+    },
+    /// Pinned adapters would leave too little of the device to the others.
+    #[error("pinned adapters may take {most} bytes of the device; with this one they would {needed}")]
+    PinnedFull {
+        /// Bytes of pinned adapters, this one included.
+        needed: usize,
+        /// Bytes that they may take.
+        most: usize,
+    },
+    /// It could not be brought to the device.
+    #[error("{0}")]
+    Load(StepError),
+    /// The engine was shut down.
+    #[error("the engine has stopped")]
+    Stopped,
+    /// No such adapter is registered.
     #[error("adapter {0} is not loaded")]
     Unknown(AdapterId),
     /// The alias was moved by somebody else.
@@ -101,9 +124,17 @@ pub enum SubmitError {
     /// A sampling parameter without a meaning.
     #[error("{0}")]
     Sampling(&'static str),
-    /// Too many requests wait.
-    #[error("the queue of {0} requests is full")]
-    QueueFull(usize),
+    /// Too many requests wait, or too many of this tenant.
+    #[error("{} requests are being served or wait{}; try again in {} s",
+        .limit, if *.own { " for you" } else { "" }, .retry_after.as_secs())]
+    QueueFull {
+        /// Requests that may wait or run.
+        limit: usize,
+        /// Whether the limit is the tenant's own.
+        own: bool,
+        /// When a place is likely to be free, in whole seconds, at least one.
+        retry_after: Duration,
+    },
     /// The engine was shut down.
     #[error("the engine has stopped")]
     Stopped,
@@ -118,6 +149,12 @@ pub enum StepError {
     /// The request's own stop check panicked.
     #[error("the request's stop check panicked")]
     StopCheck,
+    /// Its turn did not come before `start_by`.
+    #[error("the request was not begun in time")]
+    Expired,
+    /// Its adapter cannot be brought to the device.
+    #[error("the adapter cannot be loaded: {0}")]
+    Adapter(String),
     /// The backend failed.
     #[error("backend: {0}")]
     Backend(String),

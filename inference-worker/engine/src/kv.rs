@@ -1,4 +1,4 @@
-//! Paged key-value memory: which page belongs to which sequence, counted exactly.
+//! Paged keys and values: which pages a sequence has.
 //!
 //! The memory itself belongs to the backend; here are only page numbers. A sequence's [`BlockTable`]
 //! lists its pages in order of position (the paged attention of vLLM, Kwon et al. 2023).
@@ -11,7 +11,8 @@ pub fn pages_for(tokens: usize) -> usize {
     tokens.div_ceil(PAGE_TOKENS)
 }
 
-/// The pages of one sequence. Pages return to the pool only through [`PagePool::release`].
+/// The pages of one sequence. They return to the arena only through
+/// [`Memory::release`](crate::memory::Memory::release).
 #[derive(Debug, Default)]
 pub struct BlockTable {
     pages: Vec<u32>,
@@ -23,94 +24,31 @@ impl BlockTable {
         &self.pages
     }
 
-    /// Tokens that fit.
-    pub fn capacity(&self) -> usize {
-        self.pages.len() * PAGE_TOKENS
-    }
-}
-
-/// The free pages.
-#[derive(Debug)]
-pub struct PagePool {
-    free: Vec<u32>,
-    total: usize,
-}
-
-impl PagePool {
-    /// A pool of `total` free pages, numbered from 0.
-    pub fn new(total: u32) -> Self {
-        Self {
-            free: (0..total).rev().collect(),
-            total: total as usize,
-        }
+    /// Number of pages.
+    pub fn len(&self) -> usize {
+        self.pages.len()
     }
 
-    /// All pages.
-    pub fn total(&self) -> usize {
-        self.total
+    /// Whether it has no page.
+    pub fn is_empty(&self) -> bool {
+        self.pages.is_empty()
     }
 
-    /// Pages that no table holds.
-    pub fn free(&self) -> usize {
-        self.free.len()
+    /// Adds a page at the end.
+    pub(crate) fn push(&mut self, page: u32) {
+        self.pages.push(page);
     }
 
-    /// Pages that tables hold.
-    pub fn used(&self) -> usize {
-        self.total - self.free.len()
+    /// Takes all pages out, the last first.
+    pub(crate) fn take(&mut self) -> impl Iterator<Item = u32> {
+        std::mem::take(&mut self.pages).into_iter().rev()
     }
 
-    /// Grows a table to hold `tokens` tokens. Takes all pages needed or, answering `false`, none.
-    #[must_use]
-    pub fn grow(&mut self, table: &mut BlockTable, tokens: usize) -> bool {
-        let missing = pages_for(tokens).saturating_sub(table.pages.len());
-        let Some(kept) = self.free.len().checked_sub(missing) else {
-            return false;
-        };
-        table.pages.extend(self.free.drain(kept..).rev());
-        true
-    }
-
-    /// Takes back all pages of a table.
-    pub fn release(&mut self, table: &mut BlockTable) {
-        self.free.extend(table.pages.drain(..).rev());
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use proptest::prelude::*;
-
-    proptest! {
-        #[test]
-        fn pages_should_be_counted_exactly_over_any_history(
-            total in 0u32..40,
-            steps in prop::collection::vec((0usize..6, 0usize..200, any::<bool>()), 0..80),
-        ) {
-            let mut pool = PagePool::new(total);
-            let mut tables: Vec<BlockTable> = (0..6).map(|_| BlockTable::default()).collect();
-            for (which, tokens, grow) in steps {
-                let held = tables[which].pages().len();
-                let free = pool.free();
-                if grow {
-                    let missing = pages_for(tokens).saturating_sub(held);
-                    let grown = pool.grow(&mut tables[which], tokens);
-                    prop_assert_eq!(grown, missing <= free);
-                    let taken = if grown { missing } else { 0 };
-                    prop_assert_eq!(tables[which].pages().len(), held + taken);
-                    prop_assert_eq!(pool.free(), free - taken);
-                    prop_assert!(!grown || tables[which].capacity() >= tokens);
-                } else {
-                    pool.release(&mut tables[which]);
-                    prop_assert_eq!(pool.free(), free + held);
-                    prop_assert!(tables[which].pages().is_empty());
-                }
-                let mut all: Vec<u32> = pool.free.clone();
-                all.extend(tables.iter().flat_map(|t| t.pages()));
-                all.sort_unstable();
-                prop_assert_eq!(all, (0..total).collect::<Vec<_>>());
-                prop_assert_eq!(pool.used() + pool.free(), pool.total());
+    /// Lists `to` where `from` was listed.
+    pub(crate) fn replace(&mut self, from: u32, to: u32) {
+        for page in &mut self.pages {
+            if *page == from {
+                *page = to;
             }
         }
     }

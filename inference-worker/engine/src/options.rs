@@ -10,20 +10,29 @@ pub struct EngineOptions {
     pub threads: Option<usize>,
     /// Tokens of the context; none takes the model's. Never above the model's.
     pub max_context: Option<usize>,
-    /// Pages of key-value memory, 16 tokens each; none takes room for eight full contexts, within
-    /// 256 MiB but at least for one.
-    pub kv_pages: Option<u32>,
+    /// Pages of the device's arena, which holds adapters as well as keys and values, 16 tokens to a
+    /// page; none takes room for eight full contexts, within 256 MiB but at least for one, and 128 MiB
+    /// of adapters.
+    pub arena_pages: Option<u32>,
     /// Rows of one step, prefill and decode together.
     pub max_step_rows: usize,
     /// Requests that run at the same time.
     pub max_running: usize,
     /// Requests that wait or run; more are refused.
     pub max_requests: usize,
+    /// Requests of one tenant that wait or run; more are refused.
+    pub max_tenant_requests: usize,
+    /// Bytes of different adapters that one step reads, so that a step stays short whatever is asked;
+    /// none for no bound.
+    pub step_adapter_bytes: Option<usize>,
     /// How long an idle engine holds the first request, so that requests sent together share their
     /// steps.
     pub batch_window: Duration,
-    /// Bytes of adapters in memory.
-    pub adapter_bytes: usize,
+    /// Bytes of adapters in host memory: those read ahead or lately, and again as much for those that
+    /// have no source and stay.
+    pub host_bytes: usize,
+    /// Threads that read adapters.
+    pub load_threads: usize,
 }
 
 impl Default for EngineOptions {
@@ -31,12 +40,15 @@ impl Default for EngineOptions {
         Self {
             threads: None,
             max_context: None,
-            kv_pages: None,
+            arena_pages: None,
             max_step_rows: 256,
             max_running: 64,
             max_requests: 4096,
+            max_tenant_requests: 4096,
+            step_adapter_bytes: None,
             batch_window: Duration::ZERO,
-            adapter_bytes: 1 << 30,
+            host_bytes: 1 << 30,
+            load_threads: 2,
         }
     }
 }
@@ -50,8 +62,11 @@ impl EngineOptions {
         if self.max_context == Some(0) {
             return refuse("max_context must be at least 1");
         }
-        if self.max_running == 0 || self.max_requests == 0 {
-            return refuse("max_running and max_requests must be at least 1");
+        if self.max_running == 0 || self.max_requests == 0 || self.max_tenant_requests == 0 {
+            return refuse("max_running, max_requests and max_tenant_requests must be at least 1");
+        }
+        if self.load_threads == 0 {
+            return refuse("load_threads must be at least 1");
         }
         if self.max_step_rows <= self.max_running {
             return refuse("max_step_rows must be above max_running, or prompts could starve");

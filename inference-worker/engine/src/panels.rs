@@ -13,6 +13,12 @@ pub const LANES: usize = 16;
 /// Bytes to which panels are aligned: a cache line.
 const ALIGNMENT: usize = 64;
 
+/// Words to which panels are aligned.
+pub const ALIGNED_WORDS: usize = ALIGNMENT / size_of::<u32>();
+
+/// Which of two neighbouring half words is the low half of their word.
+const LOW_HALF: usize = if cfg!(target_endian = "little") { 0 } else { 1 };
+
 /// The upper half of an f32: what a BF16 checkpoint holds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(transparent)]
@@ -31,44 +37,208 @@ impl Bf16 {
     }
 }
 
-/// A vector that starts on a cache line.
-pub struct Aligned<T> {
-    buffer: Vec<T>,
+/// Words of memory that start on a cache line, zero at first. Untouched pages of the operating system
+/// cost nothing.
+pub struct Aligned {
+    buffer: Vec<u32>,
     start: usize,
     len: usize,
 }
 
-impl<T: Copy + Default> Aligned<T> {
-    fn new(len: usize) -> Self {
-        let spare = ALIGNMENT / size_of::<T>();
-        let buffer = vec![T::default(); len + spare];
+impl Aligned {
+    /// `len` words.
+    pub fn new(len: usize) -> Self {
+        let spare = ALIGNED_WORDS;
+        let buffer = vec![0u32; len + spare];
         let start = buffer.as_ptr().align_offset(ALIGNMENT).min(spare);
         Self { buffer, start, len }
     }
 
-    fn as_mut_slice(&mut self) -> &mut [T] {
-        &mut self.buffer[self.start..self.start + self.len]
+    /// The words.
+    pub fn as_slice(&self) -> &[u32] {
+        &self.buffer[self.start..self.start + self.len]
     }
 
-    /// The values.
-    pub fn as_slice(&self) -> &[T] {
-        &self.buffer[self.start..self.start + self.len]
+    /// The words, to be written.
+    pub fn as_mut_slice(&mut self) -> &mut [u32] {
+        &mut self.buffer[self.start..self.start + self.len]
+    }
+}
+
+/// How a matrix's values are stored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Element {
+    /// Any values.
+    F32,
+    /// Values that all are BF16, two to a word.
+    Bf16,
+}
+
+impl Element {
+    /// The narrowest element that holds the values exactly.
+    pub fn of(values: &[f32]) -> Self {
+        if values.iter().all(|v| Bf16::exact(*v).is_some()) {
+            Self::Bf16
+        } else {
+            Self::F32
+        }
+    }
+}
+
+/// Shape of a matrix in panels.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PanelShape {
+    /// Rows of the matrix: the width of its result.
+    pub outputs: usize,
+    /// Columns of the matrix: the width of its argument.
+    pub inputs: usize,
+    /// How its values are stored.
+    pub element: Element,
+}
+
+impl PanelShape {
+    /// Number of panels.
+    pub fn panel_count(self) -> usize {
+        self.outputs.div_ceil(LANES)
+    }
+
+    /// Words that the values take.
+    pub fn words(self) -> usize {
+        let values = self.panel_count() * LANES * self.inputs;
+        match self.element {
+            Element::F32 => values,
+            // Sixteen lanes: always an even number.
+            Element::Bf16 => values / 2,
+        }
+    }
+
+    /// Lays out a row-major matrix `[outputs, inputs]` in `words`, which are zero before.
+    ///
+    /// # Panics
+    /// When either slice is not of this shape.
+    pub fn lay_out(self, rows: &[f32], words: &mut [u32]) {
+        assert_eq!(rows.len(), self.outputs * self.inputs, "matrix shape");
+        assert_eq!(words.len(), self.words(), "panel words");
+        match self.element {
+            Element::F32 => {
+                for (place, v) in self.places(rows) {
+                    words[place] = v.to_bits();
+                }
+            }
+            Element::Bf16 => {
+                for (place, v) in self.places(rows) {
+                    let bits = v.to_bits() >> 16;
+                    words[place / 2] |= if place % 2 == LOW_HALF { bits } else { bits << 16 };
+                }
+            }
+        }
+    }
+
+    /// Each value of a row-major matrix with its place among the values of the panels.
+    fn places(self, rows: &[f32]) -> impl Iterator<Item = (usize, f32)> + '_ {
+        let inputs = self.inputs;
+        let rows = rows.chunks_exact(inputs.max(1)).enumerate();
+        rows.flat_map(move |(row, values)| {
+            let first = row / LANES * LANES * inputs + row % LANES;
+            let values = values.iter().enumerate();
+            values.map(move |(input, v)| (first + input * LANES, *v))
+        })
+    }
+
+    /// The matrix whose values are these words.
+    ///
+    /// # Panics
+    /// When the words are not of this shape.
+    pub fn view(self, words: &[u32]) -> PanelView<'_> {
+        assert_eq!(words.len(), self.words(), "panel words");
+        let values = match self.element {
+            // SAFETY: every bit pattern is an f32, of the size and alignment of a word.
+            Element::F32 => PanelValues::F32(unsafe {
+                core::slice::from_raw_parts(words.as_ptr().cast(), words.len())
+            }),
+            // SAFETY: two `Bf16` are exactly a word, need less alignment, and any bits are one.
+            Element::Bf16 => PanelValues::Bf16(unsafe {
+                core::slice::from_raw_parts(words.as_ptr().cast(), 2 * words.len())
+            }),
+        };
+        PanelView {
+            shape: self,
+            values,
+        }
     }
 }
 
 /// The values of a matrix, panel after panel.
-pub enum Panels {
+#[derive(Clone, Copy)]
+pub enum PanelValues<'a> {
     /// Any values.
-    F32(Aligned<f32>),
+    F32(&'a [f32]),
     /// Values that all are BF16.
-    Bf16(Aligned<Bf16>),
+    Bf16(&'a [Bf16]),
 }
 
-/// A weight matrix in panels.
+/// A weight matrix in panels, wherever its words lie.
+#[derive(Clone, Copy)]
+pub struct PanelView<'a> {
+    shape: PanelShape,
+    values: PanelValues<'a>,
+}
+
+impl<'a> PanelView<'a> {
+    /// Rows of the matrix: the width of its result.
+    pub fn outputs(self) -> usize {
+        self.shape.outputs
+    }
+
+    /// Columns of the matrix: the width of its argument.
+    pub fn inputs(self) -> usize {
+        self.shape.inputs
+    }
+
+    /// Number of panels.
+    pub fn panel_count(self) -> usize {
+        self.shape.panel_count()
+    }
+
+    /// The values.
+    pub fn values(self) -> PanelValues<'a> {
+        self.values
+    }
+
+    /// Bytes that the values take.
+    pub fn bytes(self) -> usize {
+        self.shape.words() * size_of::<u32>()
+    }
+
+    /// Copies one row of the matrix, as an embedding look-up does.
+    ///
+    /// # Panics
+    /// When the row does not exist or `into` is not `inputs` long.
+    pub fn copy_row(self, row: usize, into: &mut [f32]) {
+        let PanelShape {
+            outputs, inputs, ..
+        } = self.shape;
+        assert!(row < outputs && into.len() == inputs);
+        let first = row / LANES * LANES * inputs + row % LANES;
+        match self.values {
+            PanelValues::F32(values) => {
+                let values = values[first..].iter().step_by(LANES);
+                into.iter_mut().zip(values).for_each(|(to, v)| *to = *v);
+            }
+            PanelValues::Bf16(values) => {
+                let values = values[first..].iter().step_by(LANES);
+                into.iter_mut()
+                    .zip(values)
+                    .for_each(|(to, v)| *to = v.to_f32());
+            }
+        }
+    }
+}
+
+/// A weight matrix with memory of its own.
 pub struct PanelMatrix {
-    outputs: usize,
-    inputs: usize,
-    panels: Panels,
+    shape: PanelShape,
+    words: Aligned,
 }
 
 impl PanelMatrix {
@@ -77,87 +247,19 @@ impl PanelMatrix {
     /// # Panics
     /// When `rows.len() != outputs * inputs`.
     pub fn from_rows(outputs: usize, inputs: usize, rows: &[f32]) -> Self {
-        assert_eq!(rows.len(), outputs * inputs, "matrix shape");
-        let len = outputs.div_ceil(LANES) * LANES * inputs;
-        let panels = if rows.iter().all(|v| Bf16::exact(*v).is_some()) {
-            let mut data = Aligned::new(len);
-            lay_out(inputs, rows, data.as_mut_slice(), |v| {
-                Bf16::exact(v).unwrap_or_default()
-            });
-            Panels::Bf16(data)
-        } else {
-            let mut data = Aligned::new(len);
-            lay_out(inputs, rows, data.as_mut_slice(), |v| v);
-            Panels::F32(data)
-        };
-        Self {
+        let shape = PanelShape {
             outputs,
             inputs,
-            panels,
-        }
+            element: Element::of(rows),
+        };
+        let mut words = Aligned::new(shape.words());
+        shape.lay_out(rows, words.as_mut_slice());
+        Self { shape, words }
     }
 
-    /// Rows of the matrix: the width of its result.
-    pub fn outputs(&self) -> usize {
-        self.outputs
-    }
-
-    /// Columns of the matrix: the width of its argument.
-    pub fn inputs(&self) -> usize {
-        self.inputs
-    }
-
-    /// Number of panels.
-    pub fn panel_count(&self) -> usize {
-        self.outputs.div_ceil(LANES)
-    }
-
-    /// The values.
-    pub fn panels(&self) -> &Panels {
-        &self.panels
-    }
-
-    /// Bytes that the values take in memory.
-    pub fn bytes(&self) -> usize {
-        let values = self.panel_count() * LANES * self.inputs;
-        match self.panels {
-            Panels::F32(_) => values * size_of::<f32>(),
-            Panels::Bf16(_) => values * size_of::<Bf16>(),
-        }
-    }
-
-    /// Copies one row of the matrix, as an embedding look-up does.
-    ///
-    /// # Panics
-    /// When the row does not exist or `into` is not `inputs` long.
-    pub fn copy_row(&self, row: usize, into: &mut [f32]) {
-        assert!(row < self.outputs && into.len() == self.inputs);
-        let first = row / LANES * LANES * self.inputs + row % LANES;
-
-        match &self.panels {
-            Panels::F32(data) => {
-                let data = data.as_slice()[first..].iter().step_by(LANES);
-                into.iter_mut().zip(data).for_each(|(to, v)| *to = *v);
-            }
-            Panels::Bf16(data) => {
-                let data = data.as_slice()[first..].iter().step_by(LANES);
-                into.iter_mut()
-                    .zip(data)
-                    .for_each(|(to, v)| *to = v.to_f32());
-            }
-        }
-    }
-}
-
-fn lay_out<T>(inputs: usize, rows: &[f32], panels: &mut [T], convert: impl Fn(f32) -> T) {
-    if inputs == 0 {
-        return;
-    }
-    for (row, values) in rows.chunks_exact(inputs).enumerate() {
-        let first = row / LANES * LANES * inputs + row % LANES;
-        for (i, v) in values.iter().enumerate() {
-            panels[first + i * LANES] = convert(*v);
-        }
+    /// The matrix.
+    pub fn view(&self) -> PanelView<'_> {
+        self.shape.view(self.words.as_slice())
     }
 }
 
@@ -171,7 +273,11 @@ mod tests {
             let (outputs, inputs) = (21, 5);
             let rows: Vec<f32> = (0..outputs * inputs).map(|i| i as f32 * step).collect();
             let matrix = PanelMatrix::from_rows(outputs, inputs, &rows);
-            assert_eq!(matches!(matrix.panels(), Panels::Bf16(_)), step == 0.5);
+            let matrix = matrix.view();
+            assert_eq!(
+                matches!(matrix.values(), PanelValues::Bf16(_)),
+                step == 0.5
+            );
             let mut row = vec![0.0; inputs];
             for (i, expected) in rows.chunks(inputs).enumerate() {
                 matrix.copy_row(i, &mut row);
@@ -183,9 +289,9 @@ mod tests {
     #[test]
     fn a_matrix_should_start_on_a_cache_line() {
         let matrix = PanelMatrix::from_rows(16, 3, &[0.1; 48]);
-        let Panels::F32(data) = matrix.panels() else {
+        let PanelValues::F32(values) = matrix.view().values() else {
             panic!("0.1 is no BF16");
         };
-        assert_eq!(data.as_slice().as_ptr() as usize % ALIGNMENT, 0);
+        assert_eq!(values.as_ptr() as usize % ALIGNMENT, 0);
     }
 }

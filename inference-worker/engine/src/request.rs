@@ -3,8 +3,10 @@
 use crate::adapters::AdapterId;
 use crate::error::StepError;
 use crate::sampling::Sampling;
+use crate::scheduler::queue::Tenant;
 use std::fmt;
 use std::task::{Context, Poll};
+use std::time::Instant;
 use tokio::sync::mpsc;
 
 /// Decides after each token, from all output tokens so far, whether the answer ends here.
@@ -29,6 +31,15 @@ pub struct Request {
     pub stop: Option<StopCheck>,
     /// Log-probabilities of each token, with this many alternatives; none computes nothing.
     pub logprobs: Option<usize>,
+    /// On whose behalf: tenants share the engine evenly.
+    pub tenant: Tenant,
+    /// Higher goes before the tenant's other requests for the same adapter.
+    pub priority: i8,
+    /// When the request fails unless it was begun; none waits as long as it takes.
+    pub start_by: Option<Instant>,
+    /// Requests with different salts never share the keys and values of what they begin with, so that
+    /// none can tell from its speed what others asked.
+    pub cache_salt: [u8; 32],
 }
 
 impl Request {
@@ -43,6 +54,10 @@ impl Request {
             stop_tokens: Vec::new(),
             stop: None,
             logprobs: None,
+            tenant: Tenant::default(),
+            priority: 0,
+            start_by: None,
+            cache_salt: [0; 32],
         }
     }
 }

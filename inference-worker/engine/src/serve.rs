@@ -1,16 +1,23 @@
 //! The engine's loop: take requests in, plan a step, compute it, draw tokens, deliver them.
 
+use crate::adapters::image::DeviceAdapter;
+use crate::adapters::loader::{Copied, Fetched};
+use crate::adapters::registry::Registered;
+use crate::adapters::residency::{Residency, Wanted};
+use crate::adapters::{AdapterId, Registry};
 use crate::backend::{Backend, StepBatch};
-use crate::engine::Place;
-use crate::error::StepError;
+use crate::queue_room::Place;
+use crate::error::{AdapterError, StepError};
 use crate::fingerprint::Fingerprint;
-use crate::lora::{LoraAdapter, LoraBatch};
+use crate::lora::LoraBatch;
+use crate::memory::prefix::BlockNames;
 use crate::request::{Event, FinishReason, Finished, Logprobs, Request, Sharing, StopCheck, Token};
 use crate::sampling::{self, Sampling};
-use crate::scheduler::{Chunk, Limits, Plan, Scheduler, SequenceId};
-use crate::stats::EngineStats;
+use crate::scheduler::queue::Standing;
+use crate::scheduler::{Arrival, Chunk, Limits, Plan, Scheduler, SequenceId};
+use crate::stats::{EngineStats, Filling};
 use rayon::prelude::*;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::panic::{catch_unwind, AssertUnwindSafe};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, TryRecvError};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -20,16 +27,42 @@ use tokio::sync::mpsc::UnboundedSender;
 /// Logits below which drawing is not handed to other threads.
 const SERIAL_DRAWS: usize = 100_000;
 
-/// What handles send to the loop.
+/// Requests at the head of the queue whose adapters are brought ahead of their turn.
+const LOOKAHEAD: usize = 32;
+
+/// The longest that a loop that can compute nothing sleeps without looking for requests that were
+/// dropped or are too late.
+const DOZE: Duration = Duration::from_millis(20);
+
+/// What reaches the loop: from handles, and from the loader's threads.
 pub(crate) enum Command {
     Submit(Box<Submission>),
+    /// Keep an adapter on the device.
+    Pin(Pinning),
+    /// No longer keep it there.
+    Unpin(AdapterId),
+    /// An adapter is registered no more.
+    Retire(AdapterId),
+    /// An adapter was read, or could not be.
+    Fetched(Fetched),
+    /// A copy is half done.
+    Arrived,
+    /// A copy is done, or broke off.
+    Copied(Copied),
     Stop,
+}
+
+/// An adapter that is to stay on the device, and who is told once it is there.
+pub(crate) struct Pinning {
+    pub adapter: Arc<Registered>,
+    pub done: std::sync::mpsc::Sender<Result<(), AdapterError>>,
 }
 
 /// A checked request on its way through the engine.
 pub(crate) struct Submission {
     request: Request,
-    adapter: Option<Arc<LoraAdapter>>,
+    /// The lease.
+    adapter: Option<Arc<Registered>>,
     /// Prompt and output.
     tokens: Vec<u32>,
     /// Length of `tokens` at which the answer ends.
@@ -45,7 +78,7 @@ pub(crate) struct Submission {
 impl Submission {
     pub(crate) fn new(
         mut request: Request,
-        adapter: Option<Arc<LoraAdapter>>,
+        adapter: Option<Arc<Registered>>,
         context: usize,
         sink: UnboundedSender<Event>,
         place: Place,
@@ -74,6 +107,11 @@ impl Submission {
 struct Live {
     submission: Submission,
     prompt: usize,
+    names: BlockNames,
+    /// Whether it was among the next once; then its adapter was looked for.
+    seen: bool,
+    /// Whether it ran once.
+    begun: bool,
 }
 
 /// What one row of logits led to.
@@ -88,32 +126,50 @@ pub(crate) struct Core {
     backend: Box<dyn Backend>,
     vocabulary: usize,
     scheduler: Scheduler,
+    residency: Residency,
+    registry: Arc<Registry>,
     live: BTreeMap<SequenceId, Live>,
+    pinnings: Vec<Pinning>,
+    /// Pages that pinned adapters may take.
+    most_pinned: usize,
     next_id: SequenceId,
     batch_window: Duration,
     commands: Receiver<Command>,
     stats: Arc<Mutex<EngineStats>>,
+    /// Nothing can be computed before something comes.
+    stalled: bool,
+}
+
+/// What a loop starts with.
+pub(crate) struct Parts {
+    pub backend: Box<dyn Backend>,
+    pub vocabulary: usize,
+    pub limits: Limits,
+    pub pages: u32,
+    pub residency: Residency,
+    pub registry: Arc<Registry>,
+    pub most_pinned: usize,
+    pub batch_window: Duration,
+    pub commands: Receiver<Command>,
+    pub stats: Arc<Mutex<EngineStats>>,
 }
 
 impl Core {
-    pub(crate) fn new(
-        backend: Box<dyn Backend>,
-        vocabulary: usize,
-        limits: Limits,
-        pages: u32,
-        batch_window: Duration,
-        commands: Receiver<Command>,
-        stats: Arc<Mutex<EngineStats>>,
-    ) -> Self {
+    pub(crate) fn new(parts: Parts) -> Self {
         Self {
-            backend,
-            vocabulary,
-            scheduler: Scheduler::new(limits, pages),
+            backend: parts.backend,
+            vocabulary: parts.vocabulary,
+            scheduler: Scheduler::new(parts.limits, parts.pages),
+            residency: parts.residency,
+            registry: parts.registry,
             live: BTreeMap::new(),
+            pinnings: Vec::new(),
+            most_pinned: parts.most_pinned,
             next_id: 0,
-            batch_window,
-            commands,
-            stats,
+            batch_window: parts.batch_window,
+            commands: parts.commands,
+            stats: parts.stats,
+            stalled: false,
         }
     }
 
@@ -121,7 +177,9 @@ impl Core {
     pub(crate) fn run(mut self) {
         while self.take_commands() {
             self.drop_cancelled();
-            if !self.live.is_empty() {
+            self.drop_late();
+            if !self.live.is_empty() || !self.pinnings.is_empty() {
+                self.bring_adapters();
                 self.step();
             }
             self.record_load();
@@ -130,39 +188,119 @@ impl Core {
 
     /// Takes what has come; with nothing to do, waits for it. `false` to stop.
     fn take_commands(&mut self) -> bool {
-        if self.live.is_empty() {
+        if self.live.is_empty() && self.pinnings.is_empty() {
             match self.commands.recv() {
-                Ok(Command::Submit(submission)) => self.enqueue(*submission),
-                Ok(Command::Stop) | Err(_) => return false,
+                Ok(command) => {
+                    let submitted = matches!(command, Command::Submit(_));
+                    if !self.take(command) {
+                        return false;
+                    }
+                    if submitted && !self.gather() {
+                        return false;
+                    }
+                }
+                Err(_) => return false,
             }
-            let until = Instant::now() + self.batch_window;
-            loop {
-                let left = until.saturating_duration_since(Instant::now());
-                if left.is_zero() {
-                    break;
+        } else if self.stalled {
+            match self.commands.recv_timeout(DOZE) {
+                Ok(command) => {
+                    if !self.take(command) {
+                        return false;
+                    }
                 }
-                match self.commands.recv_timeout(left) {
-                    Ok(Command::Submit(submission)) => self.enqueue(*submission),
-                    Err(RecvTimeoutError::Timeout) => break,
-                    Ok(Command::Stop) | Err(RecvTimeoutError::Disconnected) => return false,
-                }
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => return false,
             }
         }
+        self.stalled = false;
         loop {
             match self.commands.try_recv() {
-                Ok(Command::Submit(submission)) => self.enqueue(*submission),
+                Ok(command) => {
+                    if !self.take(command) {
+                        return false;
+                    }
+                }
                 Err(TryRecvError::Empty) => return true,
-                Ok(Command::Stop) | Err(TryRecvError::Disconnected) => return false,
+                Err(TryRecvError::Disconnected) => return false,
             }
         }
+    }
+
+    /// Waits for others that come together with a first request.
+    fn gather(&mut self) -> bool {
+        let until = Instant::now() + self.batch_window;
+        loop {
+            let left = until.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return true;
+            }
+            match self.commands.recv_timeout(left) {
+                Ok(command) => {
+                    if !self.take(command) {
+                        return false;
+                    }
+                }
+                Err(RecvTimeoutError::Timeout) => return true,
+                Err(RecvTimeoutError::Disconnected) => return false,
+            }
+        }
+    }
+
+    /// `false` to stop.
+    fn take(&mut self, command: Command) -> bool {
+        match command {
+            Command::Submit(submission) => self.enqueue(*submission),
+            Command::Pin(pinning) => self.pinnings.push(pinning),
+            Command::Unpin(id) => self.scheduler.memory_mut().pin(id, false),
+            Command::Retire(id) => {
+                self.scheduler.memory_mut().pin(id, false);
+                self.tidy(Some(id));
+            }
+            Command::Fetched(fetched) => {
+                if let Err((id, error)) = self.residency.fetched(fetched) {
+                    self.fail_adapter(id, &error, false);
+                }
+            }
+            Command::Arrived => {}
+            Command::Copied(copied) => {
+                let id = copied.id;
+                if let Err((id, error)) = self.residency.copied(copied, &mut self.scheduler) {
+                    self.fail_adapter(id, &error, true);
+                    self.residency.tidy(id, &mut self.scheduler);
+                }
+                self.tidy(Some(id));
+            }
+            Command::Stop => return false,
+        }
+        true
     }
 
     fn enqueue(&mut self, submission: Submission) {
         let id = self.next_id;
         self.next_id += 1;
         let prompt = submission.tokens.len();
-        self.scheduler.enqueue(id, prompt);
-        self.live.insert(id, Live { submission, prompt });
+        let request = &submission.request;
+        let mut names = BlockNames::new(request.adapter, &request.cache_salt);
+        let arrival = Arrival {
+            tokens: prompt,
+            blocks: names.extend(&submission.tokens),
+            standing: Standing {
+                tenant: request.tenant,
+                adapter: request.adapter,
+                priority: request.priority,
+            },
+        };
+        self.scheduler.enqueue(id, arrival);
+        self.live.insert(
+            id,
+            Live {
+                submission,
+                prompt,
+                names,
+                seen: false,
+                begun: false,
+            },
+        );
         self.stats().record_prompt(prompt);
     }
 
@@ -170,10 +308,19 @@ impl Core {
         self.stats.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn record_load(&self) {
+    fn record_load(&mut self) {
         let (running, waiting) = (self.scheduler.running(), self.scheduler.waiting());
-        let used = self.scheduler.pool().used();
-        self.stats().record_load(running, waiting, used);
+        let memory = self.scheduler.memory();
+        let filling = Filling {
+            used: memory.used_blocks(),
+            cached: memory.cached_blocks(),
+            adapters: memory.slab_pages(),
+        };
+        let device = self.residency.usage();
+        let counts = self.residency.counts().clone();
+        let mut stats = self.stats();
+        stats.record_load(running, waiting, filling);
+        stats.record_tiers(device, &counts);
     }
 
     fn drop_cancelled(&mut self) {
@@ -184,17 +331,179 @@ impl Core {
             .map(|(id, _)| *id)
             .collect();
         for id in gone {
-            self.scheduler.remove(id);
-            self.live.remove(&id);
-            self.stats().record_cancel();
+            if self.forget(id).is_some() {
+                self.stats().record_cancel();
+            }
+        }
+    }
+
+    /// Fails what was not begun in time.
+    fn drop_late(&mut self) {
+        let now = Instant::now();
+        let late = |live: &Live| {
+            let start_by = live.submission.request.start_by;
+            !live.begun && start_by.is_some_and(|by| by <= now)
+        };
+        let late: Vec<SequenceId> = self
+            .live
+            .iter()
+            .filter(|(_, live)| late(live))
+            .map(|(id, _)| *id)
+            .collect();
+        for id in late {
+            self.fail(id, StepError::Expired);
+        }
+    }
+
+    /// Takes a request out of everything, and its adapter from the device if it is registered no more.
+    fn forget(&mut self, id: SequenceId) -> Option<Live> {
+        self.scheduler.remove(id);
+        let live = self.live.remove(&id)?;
+        self.tidy(live.submission.request.adapter);
+        Some(live)
+    }
+
+    fn tidy(&mut self, adapter: Option<AdapterId>) {
+        if let Some(id) = adapter {
+            if self.registry.lease(id).is_none() {
+                self.residency.tidy(id, &mut self.scheduler);
+            }
+        }
+    }
+
+    /// Fails the requests that wait for an adapter, or also those that run with it.
+    fn fail_adapter(&mut self, id: AdapterId, error: &StepError, running: bool) {
+        let concerned = |live: &Live| {
+            live.submission.request.adapter == Some(id) && (running || !live.begun)
+        };
+        let failed: Vec<SequenceId> = self
+            .live
+            .iter()
+            .filter(|(_, live)| concerned(live))
+            .map(|(id, _)| *id)
+            .collect();
+        for id in failed {
+            self.fail(id, error.clone());
+        }
+        for pinning in std::mem::take(&mut self.pinnings) {
+            if pinning.adapter.id == id {
+                // An error means that nobody waits for the answer.
+                let _ = pinning.done.send(Err(AdapterError::Load(error.clone())));
+            } else {
+                self.pinnings.push(pinning);
+            }
+        }
+    }
+
+    /// Brings the adapters of those who are next, in their order.
+    fn bring_adapters(&mut self) {
+        let upcoming = self.scheduler.upcoming(LOOKAHEAD);
+        let mut wanted: Vec<(Option<SequenceId>, Arc<Registered>)> = Vec::new();
+        for pinning in &self.pinnings {
+            wanted.push((None, Arc::clone(&pinning.adapter)));
+        }
+        for (id, _) in upcoming {
+            let live = self.live.get(&id);
+            if let Some(adapter) = live.and_then(|l| l.submission.adapter.as_ref()) {
+                wanted.push((Some(id), Arc::clone(adapter)));
+            }
+        }
+        let ids: HashSet<AdapterId> = wanted.iter().map(|(_, a)| a.id).collect();
+        self.residency.begin_round(&ids);
+        // Once somebody waits for room nobody behind takes it; adapters are still read ahead.
+        let mut room = true;
+        for (id, adapter) in wanted {
+            let here = self.residency.get(adapter.id).is_some();
+            let (scheduler, backend) = (&mut self.scheduler, &mut *self.backend);
+            match self.residency.want(&adapter, room, scheduler, backend) {
+                Ok(Wanted::Present) => {
+                    if let Some(id) = id {
+                        self.scheduler.hold_adapter(id);
+                        self.note_hit(id, here);
+                    }
+                }
+                Ok(Wanted::Coming) => {
+                    if let Some(id) = id {
+                        self.note_hit(id, false);
+                    }
+                }
+                Ok(Wanted::NoRoom) => room = false,
+                Ok(Wanted::Never(error)) => self.fail_adapter(adapter.id, &error, false),
+                Err(error) => {
+                    tracing::error!(%error, "pages could not be moved");
+                    self.fail_all(&error);
+                    return;
+                }
+            }
+        }
+        self.settle_pinnings();
+    }
+
+    /// Counts a request once: was its adapter on the device when it came near the head of the queue?
+    fn note_hit(&mut self, id: SequenceId, hit: bool) {
+        if let Some(live) = self.live.get_mut(&id) {
+            if !live.seen {
+                live.seen = true;
+                self.residency.counts().device_hits += u64::from(hit);
+            }
+        }
+    }
+
+    /// Pins the adapters that have arrived.
+    fn settle_pinnings(&mut self) {
+        for pinning in std::mem::take(&mut self.pinnings) {
+            let id = pinning.adapter.id;
+            let arrived = self
+                .residency
+                .get(id)
+                .is_some_and(|d| d.layers_arrived() == d.table.layers());
+            if !arrived {
+                self.pinnings.push(pinning);
+                continue;
+            }
+            let page_bytes = self.backend.page_bytes();
+            let memory = self.scheduler.memory_mut();
+            memory.pin(id, true);
+            let pages = memory.pinned_pages();
+            let result = if pages <= self.most_pinned {
+                Ok(())
+            } else {
+                memory.pin(id, false);
+                Err(AdapterError::PinnedFull {
+                    needed: pages * page_bytes,
+                    most: self.most_pinned * page_bytes,
+                })
+            };
+            // An error means that nobody waits for the answer.
+            let _ = pinning.done.send(result);
         }
     }
 
     fn step(&mut self) {
         let started = Instant::now();
-        let mut plan = self.scheduler.plan();
+        let residency = &self.residency;
+        let mut plan = self.scheduler.plan(|id| residency.gate(id));
+        self.residency.forget_evicted(&mut self.scheduler);
         if !plan.preempted.is_empty() {
             self.stats().record_preemptions(plan.preempted.len());
+        }
+        if plan.prefix.0 > 0 {
+            self.stats().record_prefix(plan.prefix);
+        }
+        if plan.chunks.is_empty() {
+            self.stalled = true;
+            return;
+        }
+        // An adapter that is not there is an error, never the base model.
+        let residency = &self.residency;
+        let lost = |id: &SequenceId| {
+            let adapter = self.live.get(id)?.submission.request.adapter?;
+            residency.get(adapter).is_none().then_some(*id)
+        };
+        let lost: Vec<SequenceId> = plan.chunks.iter().filter_map(|c| lost(&c.id)).collect();
+        for id in lost {
+            plan.chunks.retain(|c| c.id != id);
+            self.fail(id, StepError::Adapter("it left the device".to_owned()));
         }
         let (batch, drawing) = self.batch(&mut plan);
         let sharing = Sharing {
@@ -221,14 +530,17 @@ impl Core {
             }
         };
         self.scheduler.commit(&plan);
-        self.stats().record_step(
-            sharing,
-            batch.tokens.len(),
-            drawing.len(),
-            started.elapsed(),
-        );
+        let took = started.elapsed();
+        if batch.tokens.len() > drawing.len() {
+            // A step with prefill: what a row of it costs is what a kept block saves.
+            let nanoseconds = took.as_nanos() as u64 / batch.tokens.len() as u64;
+            self.scheduler.memory_mut().set_row_cost(nanoseconds);
+        }
+        self.stats()
+            .record_step(sharing, batch.tokens.len(), drawing.len(), took);
         for chunk in &plan.chunks {
             if let Some(live) = self.live.get_mut(&chunk.id) {
+                live.begun = true;
                 let widest = &mut live.submission.widest_step;
                 *widest = sharing.max(*widest);
             }
@@ -245,12 +557,12 @@ impl Core {
     /// drawn, in order of the wanted rows.
     fn batch(&self, plan: &mut Plan) -> (StepBatch, Vec<SequenceId>) {
         let live = &self.live;
+        let adapter = |c: &Chunk| -> Option<&Arc<DeviceAdapter>> {
+            let id = live.get(&c.id)?.submission.request.adapter?;
+            self.residency.get(id)
+        };
         let mut batch = StepBatch {
-            lora: LoraBatch::group(
-                &mut plan.chunks,
-                |c| live.get(&c.id).and_then(|l| l.submission.adapter.as_ref()),
-                |c| c.rows,
-            ),
+            lora: LoraBatch::group(&mut plan.chunks, adapter, |c| c.rows),
             ..StepBatch::default()
         };
         let mut drawing = Vec::new();
@@ -276,7 +588,13 @@ impl Core {
     }
 
     fn deliver(&mut self, id: SequenceId, drawn: Drawn) {
-        let Some(Live { submission, prompt }) = self.live.get_mut(&id) else {
+        let Some(Live {
+            submission,
+            prompt,
+            names,
+            ..
+        }) = self.live.get_mut(&id)
+        else {
             return;
         };
         let first = submission.tokens.len() == *prompt;
@@ -285,6 +603,7 @@ impl Core {
             return self.finish(id, FinishReason::StopToken(drawn.token));
         }
         submission.tokens.push(drawn.token);
+        let block = names.push(drawn.token);
         // A closed stream is noticed before the next step.
         let _ = submission.sink.send(Event::Token(Token {
             id: drawn.token,
@@ -308,13 +627,15 @@ impl Core {
         self.stats().record_token(first, since);
         match ended {
             Some(reason) => self.finish(id, reason),
-            None => self.scheduler.append(id),
+            None => self.scheduler.append(id, block),
         }
     }
 
     fn finish(&mut self, id: SequenceId, reason: FinishReason) {
-        self.scheduler.remove(id);
-        let Some(Live { submission, prompt }) = self.live.remove(&id) else {
+        let Some(Live {
+            submission, prompt, ..
+        }) = self.forget(id)
+        else {
             return;
         };
         self.stats()
@@ -334,10 +655,19 @@ impl Core {
     }
 
     fn fail(&mut self, id: SequenceId, error: StepError) {
-        self.scheduler.remove(id);
-        if let Some(live) = self.live.remove(&id) {
+        if let Some(live) = self.forget(id) {
             self.stats().record_failure();
-            let _ = live.submission.sink.send(Event::Failed(error));
+            let sink = live.submission.sink.clone();
+            drop(live);
+            let _ = sink.send(Event::Failed(error));
+        }
+    }
+
+    /// Fails everything: the pages are not what they should be.
+    fn fail_all(&mut self, error: &StepError) {
+        let all: Vec<SequenceId> = self.live.keys().copied().collect();
+        for id in all {
+            self.fail(id, error.clone());
         }
     }
 }

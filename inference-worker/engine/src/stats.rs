@@ -37,14 +37,34 @@ pub struct EngineStats {
     pub running: usize,
     /// Requests waiting for pages.
     pub waiting: usize,
-    /// Key-value pages held.
+    /// Pages of the arena in all.
+    pub pages_total: usize,
+    /// Pages with keys and values in use.
     pub kv_pages_used: usize,
-    /// Key-value pages in all.
-    pub kv_pages_total: usize,
-    /// Adapters in memory.
+    /// Pages with keys and values kept for requests that begin alike.
+    pub kv_pages_cached: usize,
+    /// Pages with adapters.
+    pub adapter_pages: usize,
+    /// Bytes of a page.
+    pub page_bytes: usize,
+    /// Adapters that can be asked for.
     pub adapters: usize,
+    /// Bytes of those that have no source and stay in host memory.
+    pub held_bytes: usize,
+    /// Adapters in host memory that can be read again.
+    pub host_adapters: usize,
     /// Bytes of their weights.
-    pub adapter_bytes: usize,
+    pub host_bytes: usize,
+    /// Adapters on the device.
+    pub device_adapters: usize,
+    /// Bytes of their weights.
+    pub device_bytes: usize,
+    /// What moved between the tiers.
+    pub tiers: TierCounts,
+    /// Tokens of admitted requests, those recomputed included.
+    pub prefix_queries: u64,
+    /// Of these, tokens whose keys and values were still there.
+    pub prefix_hits: u64,
     /// Prompt tokens of admitted requests; recomputed ones count once.
     pub prompt_tokens: u64,
     /// Tokens delivered.
@@ -63,6 +83,45 @@ pub struct EngineStats {
     pub max_distinct_adapters_in_step: usize,
     /// The latest forward passes, oldest first.
     pub recent_steps: VecDeque<StepRecord>,
+}
+
+/// What moved between the tiers of adapters so far.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct TierCounts {
+    /// Requests whose adapter was on the device when they came near the head of the queue.
+    pub device_hits: u64,
+    /// Adapters that were in host memory when they were wanted on the device.
+    pub host_hits: u64,
+    /// Adapters read from disk or store.
+    pub reads: u64,
+    /// Adapters copied to the device.
+    pub copies: u64,
+    /// Adapters that could not be read or copied.
+    pub failures: u64,
+    /// Adapters that gave way on the device.
+    pub device_evictions: u64,
+    /// Adapters that gave way in host memory.
+    pub host_evictions: u64,
+}
+
+impl TierCounts {
+    pub(crate) fn record_read(&mut self, tier: &'static str, took: Duration) {
+        self.reads += 1;
+        histogram!("openledger_adapter_load_seconds", "tier" => tier).record(took.as_secs_f64());
+    }
+
+    pub(crate) fn record_copy(&mut self, took: Duration) {
+        self.copies += 1;
+        histogram!("openledger_adapter_load_seconds", "tier" => "host").record(took.as_secs_f64());
+    }
+}
+
+/// How the arena is filled, in pages.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Filling {
+    pub used: usize,
+    pub cached: usize,
+    pub adapters: usize,
 }
 
 impl EngineStats {
@@ -135,10 +194,33 @@ impl EngineStats {
         counter!("vllm:num_preemptions_total").increment(count as u64);
     }
 
-    pub(crate) fn record_load(&mut self, running: usize, waiting: usize, used: usize) {
-        (self.running, self.waiting, self.kv_pages_used) = (running, waiting, used);
+    pub(crate) fn record_prefix(&mut self, (tokens, hits): (usize, usize)) {
+        self.prefix_queries += tokens as u64;
+        self.prefix_hits += hits as u64;
+        counter!("vllm:prefix_cache_queries_total").increment(tokens as u64);
+        counter!("vllm:prefix_cache_hits_total").increment(hits as u64);
+    }
+
+    pub(crate) fn record_load(&mut self, running: usize, waiting: usize, filling: Filling) {
+        (self.running, self.waiting) = (running, waiting);
+        self.kv_pages_used = filling.used;
+        self.kv_pages_cached = filling.cached;
+        self.adapter_pages = filling.adapters;
         gauge!("vllm:num_requests_running").set(running as f64);
         gauge!("vllm:num_requests_waiting").set(waiting as f64);
-        gauge!("vllm:kv_cache_usage_perc").set(used as f64 / self.kv_pages_total.max(1) as f64);
+        gauge!("vllm:kv_cache_usage_perc")
+            .set(filling.used as f64 / self.pages_total.max(1) as f64);
+        gauge!("openledger_arena_pages", "content" => "adapters").set(filling.adapters as f64);
+        gauge!("openledger_arena_pages", "content" => "kv").set(filling.used as f64);
+        gauge!("openledger_arena_pages", "content" => "prefixes").set(filling.cached as f64);
+    }
+
+    pub(crate) fn record_tiers(&mut self, device: (usize, usize), tiers: &TierCounts) {
+        (self.device_adapters, self.device_bytes) = device;
+        self.tiers = tiers.clone();
+        gauge!("openledger_adapters_resident", "tier" => "device").set(device.0 as f64);
+        gauge!("openledger_adapter_bytes", "tier" => "device").set(device.1 as f64);
+        counter!("openledger_adapter_evictions_total", "tier" => "device")
+            .absolute(tiers.device_evictions);
     }
 }

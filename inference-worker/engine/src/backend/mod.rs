@@ -2,8 +2,11 @@
 
 pub mod cpu;
 
+use crate::adapters::image::AdapterImage;
 use crate::error::StepError;
 use crate::lora::LoraBatch;
+use std::ops::Range;
+use std::sync::Arc;
 
 /// The rows of one forward pass. Rows of a sequence are adjacent and in order of position.
 #[derive(Default)]
@@ -22,16 +25,44 @@ pub struct StepBatch {
     pub lora: LoraBatch,
 }
 
-/// Computes steps on one kind of device and owns its key-value memory. No tensor type of any library
-/// crosses this border: a backend keeps its weights as it likes.
+/// Computes steps on one kind of device and owns its memory: the weights, and an arena of pages that
+/// holds keys and values as well as adapters. No tensor type of any library crosses this border: a
+/// backend keeps its weights as it likes. Which page is whose is decided by [`crate::memory`].
 pub trait Backend: Send {
     /// Name of the device class and of the instruction set.
     fn name(&self) -> String;
 
+    /// Bytes of one page of the arena: the keys and values of [`crate::kv::PAGE_TOKENS`] tokens.
+    fn page_bytes(&self) -> usize;
+
+    /// What brings adapters into the arena, beside the steps.
+    fn copier(&self) -> Arc<dyn Copier>;
+
+    /// Copies the keys and values of page `from` to page `to`.
+    ///
+    /// # Errors
+    /// When the device fails; the pages are then undefined.
+    fn move_page(&mut self, from: u32, to: u32) -> Result<(), StepError>;
+
     /// Computes all rows, storing their keys and values in their pages, and gives the logits
-    /// `[wanted, vocabulary]`.
+    /// `[wanted, vocabulary]`. Waits for the layers of an adapter whose copy is under way.
     ///
     /// # Errors
     /// When the device fails; pages of the batch's sequences are then undefined.
     fn step(&mut self, batch: &StepBatch) -> Result<&[f32], StepError>;
+}
+
+/// Copies adapters into the arena while steps are computed.
+pub trait Copier: Send + Sync {
+    /// Copies one layer to its place in a slab. The slab's pages belong to this adapter alone, and no
+    /// step reads the layer before the copy has returned.
+    ///
+    /// # Errors
+    /// When the device fails.
+    fn copy_layer(
+        &self,
+        image: &AdapterImage,
+        pages: &Range<u32>,
+        layer: usize,
+    ) -> Result<(), StepError>;
 }

@@ -5,6 +5,7 @@
 //! one chain over the tokens. A query's result depends on its own tokens only: not on chunking, not on
 //! which pages hold them, not on the rest of the batch.
 
+use super::arena::ArenaMemory;
 use super::kernels::Isa;
 use super::math::{exp, per_isa, sum_lanes};
 use crate::kv::PAGE_TOKENS;
@@ -23,44 +24,69 @@ pub struct Heads {
     pub dim: usize,
 }
 
-/// Keys and values of one layer, by page.
-pub struct LayerPages {
-    heads: Heads,
-    keys: Vec<f32>,
-    values: Vec<f32>,
+/// Words of a page that hold the keys and values of one layer.
+pub fn layer_words(heads: Heads) -> usize {
+    2 * heads.keys * heads.dim * PAGE_TOKENS
 }
 
-impl LayerPages {
-    /// Room for `pages` pages.
-    pub fn new(heads: Heads, pages: usize) -> Self {
-        let len = pages * heads.keys * heads.dim * PAGE_TOKENS;
+/// Keys and values of one layer, in the pages of the arena. In its part of a page the keys of all
+/// heads come first, then the values of all heads.
+#[derive(Clone, Copy)]
+pub struct LayerPages<'a> {
+    arena: &'a ArenaMemory,
+    heads: Heads,
+    /// First word of the layer within a page.
+    first: usize,
+}
+
+impl<'a> LayerPages<'a> {
+    /// The layer number `layer` of every page.
+    pub fn new(arena: &'a ArenaMemory, heads: Heads, layer: usize) -> Self {
         Self {
+            arena,
             heads,
-            keys: vec![0.0; len],
-            values: vec![0.0; len],
+            first: layer * layer_words(heads),
         }
     }
 
+    /// First words of the keys and of the values of a head in a page.
+    fn places(&self, page: u32, head: usize) -> (usize, usize) {
+        let block = self.heads.dim * PAGE_TOKENS;
+        let keys = self.arena.page(page) + self.first + head * block;
+        (keys, keys + self.heads.keys * block)
+    }
+
     /// Stores the key and value rows (`[keys * dim]`) of the token at `position`.
-    pub fn write(&mut self, table: &[u32], position: usize, key: &[f32], value: &[f32]) {
+    ///
+    /// # Safety
+    /// Nobody else touches the page of that token meanwhile.
+    pub unsafe fn write(&self, table: &[u32], position: usize, key: &[f32], value: &[f32]) {
         let Heads { keys, dim, .. } = self.heads;
-        let page = table[position / PAGE_TOKENS] as usize;
+        let page = table[position / PAGE_TOKENS];
         let slot = position % PAGE_TOKENS;
+        let block = dim * PAGE_TOKENS;
         for head in 0..keys {
-            let base = (page * keys + head) * dim * PAGE_TOKENS;
+            let (first_key, first_value) = self.places(page, head);
             let row = head * dim..(head + 1) * dim;
+            // SAFETY: the caller's promise.
+            let block = unsafe { self.arena.floats_mut(first_key..first_key + block) };
             for (d, v) in key[row.clone()].iter().enumerate() {
-                self.keys[base + d * PAGE_TOKENS + slot] = *v;
+                block[d * PAGE_TOKENS + slot] = *v;
             }
-            let start = base + slot * dim;
-            self.values[start..start + dim].copy_from_slice(&value[row]);
+            let start = first_value + slot * dim;
+            // SAFETY: the caller's promise.
+            let place = unsafe { self.arena.floats_mut(start..start + dim) };
+            place.copy_from_slice(&value[row]);
         }
     }
 
     /// Attention of the query heads that share key head `head` (`q` and `out`: `[group * dim]`) over
     /// the first `len` tokens of the table.
+    ///
+    /// # Safety
+    /// Nobody writes the pages of the table meanwhile.
     #[allow(clippy::too_many_arguments)]
-    pub fn attend(
+    pub unsafe fn attend(
         &self,
         isa: Isa,
         table: &[u32],
@@ -70,21 +96,25 @@ impl LayerPages {
         scores: &mut Vec<f32>,
         out: &mut [f32],
     ) {
-        let Heads { keys, dim, .. } = self.heads;
+        let dim = self.heads.dim;
         let pages = &table[..len.div_ceil(PAGE_TOKENS)];
         scores.clear();
         scores.resize(pages.len() * PAGE_TOKENS, 0.0);
         let block = dim * PAGE_TOKENS;
         for (q, out) in q.chunks_exact(dim).zip(out.chunks_exact_mut(dim)) {
             for (page, scores) in pages.iter().zip(scores.as_chunks_mut::<LANES>().0) {
-                let base = (*page as usize * keys + head) * block;
-                score_page(isa, q, &self.keys[base..base + block], scores);
+                let keys = self.places(*page, head).0;
+                // SAFETY: the caller's promise.
+                let keys = unsafe { self.arena.floats(keys..keys + block) };
+                score_page(isa, q, keys, scores);
             }
             let sum = softmax(isa, len, scores);
             out.fill(0.0);
             for (page, weights) in pages.iter().zip(scores[..len].chunks(PAGE_TOKENS)) {
-                let base = (*page as usize * keys + head) * block;
-                add_values(isa, weights, &self.values[base..base + block], out);
+                let values = self.places(*page, head).1;
+                // SAFETY: the caller's promise.
+                let values = unsafe { self.arena.floats(values..values + block) };
+                add_values(isa, weights, values, out);
             }
             let inverse = 1.0 / sum;
             out.iter_mut().for_each(|v| *v *= inverse);
@@ -169,16 +199,20 @@ mod tests {
         let q: Vec<f32> = (0..12).map(|i| (i as f32).cos() * 2.0).collect();
         let mut results = Vec::new();
         for table in [[0u32, 1, 2], [7, 3, 5]] {
-            let mut pages = LayerPages::new(heads, 8);
+            let page_words = 3 * layer_words(heads);
+            let arena = ArenaMemory::new(8, page_words);
             // Leftovers of an earlier owner must not matter.
-            pages.keys.fill(f32::NAN);
-            pages.values.fill(f32::NAN);
+            // SAFETY: one thread.
+            unsafe { arena.floats_mut(0..8 * page_words) }.fill(f32::NAN);
+            let pages = LayerPages::new(&arena, heads, 1);
             for t in 0..len {
-                pages.write(&table, t, &row(t, 0.0), &row(t, 1.0));
+                // SAFETY: one thread.
+                unsafe { pages.write(&table, t, &row(t, 0.0), &row(t, 1.0)) };
             }
             let mut out = vec![0.0; 12];
             for isa in Isa::available() {
-                pages.attend(isa, &table, len, 1, &q, &mut Vec::new(), &mut out);
+                // SAFETY: one thread.
+                unsafe { pages.attend(isa, &table, len, 1, &q, &mut Vec::new(), &mut out) };
                 results.push(out.clone());
             }
         }

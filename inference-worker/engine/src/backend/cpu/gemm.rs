@@ -1,7 +1,7 @@
 //! Rows times weight matrices: packing, cutting into tasks, and the small products of LoRA.
 
 use super::kernels::{multiply, panels_for, Isa, Weight, MAX_ROWS};
-use crate::panels::{PanelMatrix, Panels, LANES};
+use crate::panels::{PanelValues, PanelView, LANES};
 use rayon::prelude::*;
 
 /// Multiply-adds below which a product is not handed to other threads: some tens of microseconds, which
@@ -82,7 +82,7 @@ impl PackedRows {
 /// One product of a region: a matrix and where its result `[rows, outputs]` goes.
 pub struct Product<'a> {
     /// The matrix.
-    pub weights: &'a PanelMatrix,
+    pub weights: PanelView<'a>,
     /// The result, row-major, overwritten.
     pub out: &'a mut [f32],
 }
@@ -126,7 +126,7 @@ impl SharedRows {
 /// Multiplies the rows with every matrix of a region, over all threads of the pool when it is worth it.
 pub fn multiply_all(isa: Isa, x: &PackedRows, products: &mut [Product<'_>]) {
     struct Task<'a> {
-        weights: &'a PanelMatrix,
+        weights: PanelView<'a>,
         out: SharedRows,
         first: usize,
         panels: usize,
@@ -172,8 +172,8 @@ pub fn multiply_all(isa: Isa, x: &PackedRows, products: &mut [Product<'_>]) {
 /// No other task touches the tile's rows of `out` meanwhile.
 pub unsafe fn add_lora(
     isa: Isa,
-    a: &PanelMatrix,
-    b: &PanelMatrix,
+    a: PanelView<'_>,
+    b: PanelView<'_>,
     scale: f32,
     tile: RowTile<'_>,
     scratch: &mut Vec<f32>,
@@ -206,20 +206,20 @@ pub unsafe fn add_lora(
 /// Walks the panels and hands out each row's results: (row of the tile, first output, values).
 fn product_of(
     isa: Isa,
-    weights: &PanelMatrix,
+    weights: PanelView<'_>,
     panels: core::ops::Range<usize>,
     tile: RowTile<'_>,
     emit: impl FnMut(usize, usize, &[f32]),
 ) {
-    match weights.panels() {
-        Panels::F32(data) => walk(isa, weights, data.as_slice(), panels, tile, emit),
-        Panels::Bf16(data) => walk(isa, weights, data.as_slice(), panels, tile, emit),
+    match weights.values() {
+        PanelValues::F32(values) => walk(isa, weights, values, panels, tile, emit),
+        PanelValues::Bf16(values) => walk(isa, weights, values, panels, tile, emit),
     }
 }
 
 fn walk<W: Weight>(
     isa: Isa,
-    weights: &PanelMatrix,
+    weights: PanelView<'_>,
     data: &[W],
     panels: core::ops::Range<usize>,
     tile: RowTile<'_>,
@@ -257,6 +257,7 @@ fn walk<W: Weight>(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::panels::PanelMatrix;
 
     fn noise(len: usize, salt: u32) -> Vec<f32> {
         let mut state = 0x9e37_79b9u32 ^ salt;
@@ -269,6 +270,7 @@ mod tests {
     }
 
     fn product(isa: Isa, weights: &PanelMatrix, x: &[f32]) -> Vec<f32> {
+        let weights = weights.view();
         let mut packed = PackedRows::default();
         packed.pack(x, weights.inputs());
         let mut out = vec![f32::NAN; x.len() / weights.inputs() * weights.outputs()];
@@ -360,8 +362,8 @@ mod tests {
             unsafe {
                 add_lora(
                     Isa::detect(),
-                    &PanelMatrix::from_rows(rank, inputs, &a),
-                    &PanelMatrix::from_rows(outputs, rank, &b),
+                    PanelMatrix::from_rows(rank, inputs, &a).view(),
+                    PanelMatrix::from_rows(outputs, rank, &b).view(),
                     0.5,
                     tile,
                     &mut Vec::new(),

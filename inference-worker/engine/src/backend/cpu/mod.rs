@@ -3,18 +3,20 @@
 //! Every row of a step is computed by operations that do not depend on the other rows, so an answer
 //! has the same bits alone, in any batch, and after preemption.
 
+pub mod arena;
 mod attention;
 mod gemm;
 pub mod kernels;
 pub(crate) mod math;
 mod rope;
 
-use super::{Backend, StepBatch};
+use super::{Backend, Copier, StepBatch};
+use crate::adapters::image::DeviceAdapter;
 use crate::error::{EngineError, StepError};
 use crate::kv::PAGE_TOKENS;
-use crate::lora::LoraSite;
-use crate::panels::PanelMatrix;
-use attention::{Heads, LayerPages};
+use crate::panels::{PanelMatrix, PanelView};
+use arena::ArenaMemory;
+use attention::{layer_words, Heads, LayerPages};
 use candle_core::Tensor;
 use gemm::{add_lora, multiply_all, PackedRows, Product, RowTile, SharedRows};
 use kernels::Isa;
@@ -22,11 +24,12 @@ use math::{add, rms_norm, silu_mul};
 use openledger_model::{LayerWeights, ModelConfig, Site, Weights};
 use rayon::prelude::*;
 use rope::Rope;
+use std::sync::Arc;
 
 /// Multiply-adds of attention below which other threads are not asked.
 const SERIAL_ATTENTION: usize = 1_000_000;
 
-/// The decoder with its weights and its key-value memory.
+/// The decoder with its weights and its arena.
 pub struct CpuBackend {
     isa: Isa,
     config: ModelConfig,
@@ -36,7 +39,7 @@ pub struct CpuBackend {
     layers: Vec<Layer>,
     norm: Vec<f32>,
     lm_head: Option<PanelMatrix>,
-    pages: Vec<LayerPages>,
+    arena: Arc<ArenaMemory>,
     buffers: Buffers,
 }
 
@@ -103,9 +106,10 @@ impl CpuBackend {
             embed,
             norm,
             lm_head,
-            pages: (0..layers.len())
-                .map(|_| LayerPages::new(heads, pages as usize))
-                .collect(),
+            arena: Arc::new(ArenaMemory::new(
+                pages as usize,
+                layers.len() * layer_words(heads),
+            )),
             layers,
             buffers: Buffers::default(),
             config: config.clone(),
@@ -113,9 +117,9 @@ impl CpuBackend {
     }
 
     /// Bytes of one page over all layers.
-    pub fn page_bytes(config: &ModelConfig) -> usize {
+    pub fn page_bytes_of(config: &ModelConfig) -> usize {
         let row = config.num_key_value_heads * config.head_dim;
-        2 * config.num_hidden_layers * row * PAGE_TOKENS * size_of::<f32>()
+        2 * config.num_hidden_layers * row * PAGE_TOKENS * size_of::<u32>()
     }
 }
 
@@ -178,6 +182,27 @@ impl Backend for CpuBackend {
         format!("cpu-{}", self.isa.name())
     }
 
+    fn page_bytes(&self) -> usize {
+        self.arena.page_words() * size_of::<u32>()
+    }
+
+    fn copier(&self) -> Arc<dyn Copier> {
+        Arc::clone(&self.arena) as Arc<dyn Copier>
+    }
+
+    fn move_page(&mut self, from: u32, to: u32) -> Result<(), StepError> {
+        let words = self.arena.page_words();
+        let (from, to) = (self.arena.page(from), self.arena.page(to));
+        if from != to {
+            // SAFETY: between steps, and both pages hold keys and values: the copy thread touches
+            // neither.
+            let source = unsafe { self.arena.words(from..from + words) };
+            // SAFETY: as above; the pages differ.
+            unsafe { self.arena.words_mut(to..to + words) }.copy_from_slice(source);
+        }
+        Ok(())
+    }
+
     fn step(&mut self, batch: &StepBatch) -> Result<&[f32], StepError> {
         let Self {
             isa,
@@ -188,7 +213,7 @@ impl Backend for CpuBackend {
             layers,
             norm,
             lm_head,
-            pages,
+            arena,
             buffers: b,
         } = self;
         let (isa, heads) = (*isa, *heads);
@@ -207,11 +232,13 @@ impl Backend for CpuBackend {
         b.up.resize(rows * config.intermediate_size, 0.0);
 
         for (token, row) in batch.tokens.iter().zip(b.x.chunks_exact_mut(hidden)) {
-            embed.copy_row(*token as usize, row);
+            embed.view().copy_row(*token as usize, row);
         }
-        for (index, (layer, pages)) in layers.iter().zip(pages.iter_mut()).enumerate() {
+        for (index, layer) in layers.iter().enumerate() {
+            let pages = LayerPages::new(arena, heads, index);
+            let adapters = adapters_of(batch, arena, index)?;
             let linear = |x: &PackedRows, outs: &mut [(Site, &mut [f32])]| {
-                linear(isa, layer, index, batch, x, outs);
+                linear(isa, layer, index, &adapters, x, outs);
             };
             rms_norm(isa, &b.x, &layer.input_norm, eps, &mut b.normed);
             b.packed.pack(&b.normed, hidden);
@@ -229,7 +256,8 @@ impl Backend for CpuBackend {
                 let kv = row * kv_width..(row + 1) * kv_width;
                 let table = &batch.tables[batch.sequences[row] as usize];
                 let position = batch.positions[row] as usize;
-                pages.write(table, position, &b.k[kv.clone()], &b.v[kv]);
+                // SAFETY: the page is this sequence's, and this thread's alone until attention.
+                unsafe { pages.write(table, position, &b.k[kv.clone()], &b.v[kv]) };
             }
             attend_all(isa, heads, batch, pages, &b.q, &mut b.attended);
             b.packed.pack(&b.attended, q_width);
@@ -256,7 +284,7 @@ impl Backend for CpuBackend {
         b.packed.pack(&b.normed, hidden);
         b.logits.resize(batch.wanted.len() * config.vocab_size, 0.0);
         let product = Product {
-            weights: lm_head.as_ref().unwrap_or(embed),
+            weights: lm_head.as_ref().unwrap_or(embed).view(),
             out: &mut b.logits,
         };
         multiply_all(isa, &b.packed, &mut [product]);
@@ -264,22 +292,60 @@ impl Backend for CpuBackend {
     }
 }
 
+/// An adapter's rows in the step, with its words.
+struct AdapterRows<'a> {
+    adapter: &'a DeviceAdapter,
+    words: &'a [u32],
+    first: usize,
+    rows: usize,
+}
+
+/// The adapters of a step, once their layer `index` has arrived.
+fn adapters_of<'a>(
+    batch: &'a StepBatch,
+    arena: &'a ArenaMemory,
+    index: usize,
+) -> Result<Vec<AdapterRows<'a>>, StepError> {
+    let segments = batch.lora.segments().iter();
+    segments
+        .filter_map(|segment| {
+            let adapter = segment.adapter.as_deref()?;
+            let layer = adapter.table.layer_words(index);
+            let first = arena.page(adapter.pages.start);
+            Some(adapter.wait(index).map(|()| AdapterRows {
+                adapter,
+                // SAFETY: these words have arrived, and the slab stays as it is while a request of
+                // the step uses it.
+                words: unsafe { arena.words(first + layer.start..first + layer.end) },
+                first: segment.first,
+                rows: segment.rows,
+            }))
+        })
+        .collect()
+}
+
 /// One adapter's pair on one tile of its rows.
-type LoraTask<'a> = (&'a LoraSite, RowTile<'a>, SharedRows);
+struct LoraTask<'a> {
+    a: PanelView<'a>,
+    b: PanelView<'a>,
+    scale: f32,
+    tile: RowTile<'a>,
+    out: SharedRows,
+}
 
 /// The frozen products of some matrices that share their argument, then the adapters' deltas.
 fn linear(
     isa: Isa,
     layer: &Layer,
     index: usize,
-    batch: &StepBatch,
+    adapters: &[AdapterRows<'_>],
     x: &PackedRows,
     outs: &mut [(Site, &mut [f32])],
 ) {
     let mut products: Vec<Product<'_>> = outs
         .iter_mut()
         .map(|(site, out)| Product {
-            weights: &layer.sites[site.index()],
+            weights: layer.sites[site.index()].view(),
             out,
         })
         .collect();
@@ -288,30 +354,36 @@ fn linear(
     let shared: Vec<(Site, SharedRows)> = outs
         .iter_mut()
         .map(|(site, out)| {
-            let width = layer.sites[site.index()].outputs();
+            let width = layer.sites[site.index()].view().outputs();
             (*site, SharedRows::new(out, width))
         })
         .collect();
     let mut tasks: Vec<LoraTask<'_>> = Vec::new();
-    for segment in batch.lora.segments() {
-        let Some(adapter) = &segment.adapter else {
-            continue;
-        };
+    for rows in adapters {
+        let table = &rows.adapter.table;
+        // Places count from the adapter's first word, `words` from the layer's.
+        let start = table.layer_words(index).start;
         for (site, out) in &shared {
-            if let Some(pair) = adapter.site(index, *site) {
-                let tiles = x.tiles(segment.first, segment.rows);
-                tasks.extend(tiles.map(|tile| (pair, tile, *out)));
+            if let Some(pair) = table.site(index, *site) {
+                let (a, b) = (pair.a.view(start, rows.words), pair.b.view(start, rows.words));
+                let tiles = x.tiles(rows.first, rows.rows);
+                tasks.extend(tiles.map(|tile| LoraTask {
+                    a,
+                    b,
+                    scale: pair.scale,
+                    tile,
+                    out: *out,
+                }));
             }
         }
     }
     let work: usize = tasks
         .iter()
-        .map(|(pair, tile, _)| tile.rows * pair.a.outputs() * (pair.a.inputs() + pair.b.outputs()))
+        .map(|t| t.tile.rows * t.a.outputs() * (t.a.inputs() + t.b.outputs()))
         .sum();
     let run = |scratch: &mut Vec<f32>, task: &LoraTask<'_>| {
-        let (pair, tile, out) = *task;
         // SAFETY: tasks differ in their matrix's result or in their rows.
-        unsafe { add_lora(isa, &pair.a, &pair.b, pair.scale, tile, scratch, out) };
+        unsafe { add_lora(isa, task.a, task.b, task.scale, task.tile, scratch, task.out) };
     };
     if work < gemm::SERIAL_BELOW || tasks.len() == 1 {
         let mut scratch = Vec::new();
@@ -325,7 +397,7 @@ fn attend_all(
     isa: Isa,
     heads: Heads,
     batch: &StepBatch,
-    pages: &LayerPages,
+    pages: LayerPages<'_>,
     q: &[f32],
     out: &mut [f32],
 ) {
@@ -339,7 +411,8 @@ fn attend_all(
         let q = &q[row * width + head * group..][..group];
         // SAFETY: a task owns its row's columns of this head group.
         let out = unsafe { shared.part(row, head * group, group) };
-        pages.attend(isa, table, len, head, q, scores, out);
+        // SAFETY: the step has written its keys and values; nobody writes until attention is done.
+        unsafe { pages.attend(isa, table, len, head, q, scores, out) };
     };
     let tasks = batch.tokens.len() * heads.keys;
     let tokens: usize = batch.positions.iter().map(|p| *p as usize + 1).sum();

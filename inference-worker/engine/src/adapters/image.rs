@@ -1,0 +1,349 @@
+//! An adapter as it lies in the device's memory: one run of words, and the table of what is where.
+//!
+//! A host copy has the same layout as the device's, so that loading is a copy, and a layer is one
+//! range, so that the copy of a layer can be waited for by itself.
+
+use super::AdapterId;
+use crate::error::{AdapterError, StepError};
+use crate::panels::{Aligned, Element, PanelShape, PanelView, ALIGNED_WORDS};
+use blake2::digest::consts::U32;
+use blake2::{Blake2b, Digest};
+use candle_core::Tensor;
+use openledger_model::{Adapter, LoraPair, ModelConfig, Site};
+use rand::Rng;
+use rand_chacha::rand_core::SeedableRng;
+use rand_chacha::ChaCha8Rng;
+use std::ops::Range;
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+
+/// Where a matrix lies among an adapter's words.
+#[derive(Clone, Copy, Debug)]
+pub struct MatrixPlace {
+    /// Its shape.
+    pub shape: PanelShape,
+    /// Its first word.
+    pub first: usize,
+}
+
+impl MatrixPlace {
+    /// Its words.
+    pub fn words(&self) -> Range<usize> {
+        self.first..self.first + self.shape.words()
+    }
+
+    /// The matrix within `words`, which begin with the adapter's word number `start`.
+    ///
+    /// # Panics
+    /// When it is not among them.
+    pub fn view<'a>(&self, start: usize, words: &'a [u32]) -> PanelView<'a> {
+        let first = self.first - start;
+        self.shape.view(&words[first..first + self.shape.words()])
+    }
+}
+
+/// One low-rank pair: `y += scale · B (A x)`.
+#[derive(Clone, Copy, Debug)]
+pub struct SitePlace {
+    /// `[rank, inputs]`.
+    pub a: MatrixPlace,
+    /// `[outputs, rank]`.
+    pub b: MatrixPlace,
+    /// `alpha / rank`, or `alpha / √rank` with rsLoRA.
+    pub scale: f32,
+}
+
+/// One layer of an adapter.
+#[derive(Clone, Debug, Default)]
+struct LayerPlace {
+    words: Range<usize>,
+    sites: [Option<SitePlace>; Site::ALL.len()],
+}
+
+/// What an adapter is and where its matrices lie; the same in host memory and on the device.
+#[derive(Debug)]
+pub struct AdapterTable {
+    id: AdapterId,
+    layers: Vec<LayerPlace>,
+    words: usize,
+    max_rank: usize,
+}
+
+impl AdapterTable {
+    /// The digest of configuration and weights.
+    pub fn id(&self) -> AdapterId {
+        self.id
+    }
+
+    /// Number of layers.
+    pub fn layers(&self) -> usize {
+        self.layers.len()
+    }
+
+    /// The pair at a matrix of a layer.
+    pub fn site(&self, layer: usize, site: Site) -> Option<&SitePlace> {
+        self.layers.get(layer)?.sites.get(site.index())?.as_ref()
+    }
+
+    /// The words of a layer; empty when the adapter leaves it as it is.
+    pub fn layer_words(&self, layer: usize) -> Range<usize> {
+        self.layers.get(layer).map_or(0..0, |l| l.words.clone())
+    }
+
+    /// Bytes of the weights.
+    pub fn bytes(&self) -> usize {
+        self.words * size_of::<u32>()
+    }
+
+    /// The largest rank of its pairs.
+    pub fn max_rank(&self) -> usize {
+        self.max_rank
+    }
+}
+
+/// An adapter in host memory, in the device's layout.
+pub struct AdapterImage {
+    table: Arc<AdapterTable>,
+    words: Aligned,
+}
+
+/// A pair's values before they are laid out.
+struct Pair {
+    rank: usize,
+    a: Vec<f32>,
+    b: Vec<f32>,
+    scale: f32,
+}
+
+impl AdapterImage {
+    /// Lays out a loaded adapter for a base model of this shape.
+    ///
+    /// # Errors
+    /// When a pair does not fit the base model or holds what is not finite.
+    pub fn new(config: &ModelConfig, adapter: &Adapter) -> Result<Self, AdapterError> {
+        if adapter.layers.len() != config.num_hidden_layers {
+            return Err(AdapterError::Layers {
+                adapter: adapter.layers.len(),
+                model: config.num_hidden_layers,
+            });
+        }
+        Self::build(config, AdapterId(adapter.digest), |layer, site| {
+            let pair = adapter.layers.get(layer).and_then(|l| l.get(site));
+            pair.map(|pair| values(config, layer, site, pair))
+                .transpose()
+        })
+    }
+
+    /// An all-linear adapter of seeded uniform weights, for benches and tests. Its deltas are of the
+    /// size of a trained adapter's; its id is a digest of rank and seed.
+    pub fn random(config: &ModelConfig, rank: usize, seed: u64) -> Self {
+        let mut rng = ChaCha8Rng::seed_from_u64(seed);
+        let mut matrix = |outputs: usize, inputs: usize| -> Vec<f32> {
+            let bound = 1.0 / (inputs as f32).sqrt();
+            (0..outputs * inputs)
+                .map(|_| rng.random_range(-bound..bound))
+                .collect()
+        };
+        let mut hash = Blake2b::<U32>::new();
+        hash.update(b"openledger/random-adapter");
+        hash.update((rank as u64).to_le_bytes());
+        hash.update(seed.to_le_bytes());
+        let built: Result<Self, std::convert::Infallible> =
+            Self::build(config, AdapterId(hash.finalize().into()), |_, site| {
+                let (outputs, inputs) = site.shape(config);
+                Ok(Some(Pair {
+                    rank,
+                    a: matrix(rank, inputs),
+                    b: matrix(outputs, rank),
+                    scale: 1.0,
+                }))
+            });
+        match built {
+            Ok(image) => image,
+            Err(never) => match never {},
+        }
+    }
+
+    fn build<E>(
+        config: &ModelConfig,
+        id: AdapterId,
+        mut pair: impl FnMut(usize, Site) -> Result<Option<Pair>, E>,
+    ) -> Result<Self, E> {
+        let mut next = 0;
+        let mut place = |outputs: usize, inputs: usize, values: &[f32]| {
+            let element = Element::of(values);
+            let shape = PanelShape {
+                outputs,
+                inputs,
+                element,
+            };
+            let first = next;
+            next += shape.words().next_multiple_of(ALIGNED_WORDS);
+            MatrixPlace { shape, first }
+        };
+        let mut layers = Vec::with_capacity(config.num_hidden_layers);
+        let mut matrices = Vec::new();
+        let mut words = 0;
+        let mut max_rank = 0;
+        for layer in 0..config.num_hidden_layers {
+            let mut sites = [None; Site::ALL.len()];
+            for (site, slot) in Site::ALL.into_iter().zip(&mut sites) {
+                let Some(Pair { rank, a, b, scale }) = pair(layer, site)? else {
+                    continue;
+                };
+                let (outputs, inputs) = site.shape(config);
+                let places = (place(rank, inputs, &a), place(outputs, rank, &b));
+                *slot = Some(SitePlace {
+                    a: places.0,
+                    b: places.1,
+                    scale,
+                });
+                max_rank = max_rank.max(rank);
+                matrices.extend([(places.0, a), (places.1, b)]);
+            }
+            let end = sites.iter().flatten().map(|s| s.b.words().end).max();
+            let end = end.map_or(words, |end| end.next_multiple_of(ALIGNED_WORDS));
+            layers.push(LayerPlace {
+                words: words..end,
+                sites,
+            });
+            words = end;
+        }
+        let mut memory = Aligned::new(words);
+        for (place, values) in matrices {
+            place
+                .shape
+                .lay_out(&values, &mut memory.as_mut_slice()[place.words()]);
+        }
+        Ok(Self {
+            table: Arc::new(AdapterTable {
+                id,
+                layers,
+                words,
+                max_rank,
+            }),
+            words: memory,
+        })
+    }
+
+    /// What is where.
+    pub fn table(&self) -> &Arc<AdapterTable> {
+        &self.table
+    }
+
+    /// All words.
+    pub fn words(&self) -> &[u32] {
+        self.words.as_slice()
+    }
+}
+
+fn values(
+    config: &ModelConfig,
+    layer: usize,
+    site: Site,
+    pair: &LoraPair,
+) -> Result<Pair, AdapterError> {
+    let module = site.module();
+    let misfit = || AdapterError::Shape { layer, module };
+    let (outputs, inputs) = site.shape(config);
+    let (rank, a_inputs) = pair.a.dims2().map_err(|_| misfit())?;
+    let b_shape = pair.b.dims2().map_err(|_| misfit())?;
+    if a_inputs != inputs || b_shape != (outputs, rank) || rank == 0 {
+        return Err(misfit());
+    }
+    let values = |tensor: &Tensor| {
+        let values = tensor.flatten_all().and_then(|t| t.to_vec1::<f32>());
+        let values = values.map_err(|_| misfit())?;
+        if values.iter().all(|v| v.is_finite()) {
+            Ok(values)
+        } else {
+            Err(AdapterError::NotFinite { layer, module })
+        }
+    };
+    Ok(Pair {
+        rank,
+        a: values(&pair.a)?,
+        b: values(&pair.b)?,
+        scale: pair.scale,
+    })
+}
+
+/// An adapter on the device: the pages of its slab, and how many layers have arrived.
+pub struct DeviceAdapter {
+    /// What is where within the slab.
+    pub table: Arc<AdapterTable>,
+    /// The slab's pages.
+    pub pages: Range<u32>,
+    arrived: Mutex<Arrived>,
+    changed: Condvar,
+}
+
+#[derive(Default)]
+struct Arrived {
+    layers: usize,
+    failure: Option<String>,
+}
+
+impl DeviceAdapter {
+    /// A slab into which nothing was copied yet.
+    pub fn new(table: Arc<AdapterTable>, pages: Range<u32>) -> Self {
+        Self {
+            table,
+            pages,
+            arrived: Mutex::default(),
+            changed: Condvar::new(),
+        }
+    }
+
+    /// The digest of configuration and weights.
+    pub fn id(&self) -> AdapterId {
+        self.table.id()
+    }
+
+    /// Layers that have arrived, front to back.
+    pub fn layers_arrived(&self) -> usize {
+        self.lock().layers
+    }
+
+    /// Whether a step may begin with it: half of the layers are there. The rest arrive while the first
+    /// half is computed; if not, the step waits.
+    pub fn may_begin(&self) -> bool {
+        2 * self.layers_arrived() >= self.table.layers()
+    }
+
+    /// Records that the first `layers` layers are there.
+    pub fn arrive(&self, layers: usize) {
+        self.lock().layers = layers;
+        self.changed.notify_all();
+    }
+
+    /// Records that the copy broke off.
+    pub fn fail(&self, reason: String) {
+        self.lock().failure = Some(reason);
+        self.changed.notify_all();
+    }
+
+    /// Waits until a layer has arrived.
+    ///
+    /// # Errors
+    /// When the copy broke off.
+    pub fn wait(&self, layer: usize) -> Result<(), StepError> {
+        let mut arrived = self.lock();
+        loop {
+            if let Some(reason) = &arrived.failure {
+                return Err(StepError::Adapter(reason.clone()));
+            }
+            if arrived.layers > layer {
+                return Ok(());
+            }
+            arrived = self
+                .changed
+                .wait(arrived)
+                .unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+
+    /// The state is whole whatever panicked: each change is one assignment.
+    fn lock(&self) -> std::sync::MutexGuard<'_, Arrived> {
+        self.arrived.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

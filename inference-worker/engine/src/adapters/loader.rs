@@ -1,0 +1,152 @@
+//! Brings adapters up a tier, beside the engine's loop: threads that read files, and one that copies to
+//! the device.
+
+use super::image::{AdapterImage, DeviceAdapter};
+use super::registry::Registered;
+use super::source::Origin;
+use super::AdapterId;
+use crate::backend::Copier;
+use crate::error::StepError;
+use crate::serve::Command;
+use openledger_model::ModelConfig;
+use std::panic::{catch_unwind, AssertUnwindSafe};
+use std::sync::mpsc::{self, Receiver, Sender};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+/// What became of reading an adapter.
+pub(crate) struct Fetched {
+    pub id: AdapterId,
+    pub image: Result<Arc<AdapterImage>, String>,
+    /// The tier that it came from.
+    pub tier: &'static str,
+    pub took: Duration,
+}
+
+/// What became of copying an adapter.
+pub(crate) struct Copied {
+    pub id: AdapterId,
+    pub result: Result<(), StepError>,
+    pub took: Duration,
+}
+
+struct Copy {
+    image: Arc<AdapterImage>,
+    adapter: Arc<DeviceAdapter>,
+}
+
+/// The threads; they end when this is dropped.
+pub(crate) struct Loader {
+    fetches: Sender<Arc<Registered>>,
+    copies: Sender<Copy>,
+}
+
+impl Loader {
+    /// Starts `threads` threads that read, and the one that copies; results go to `done`.
+    pub fn start(
+        config: &ModelConfig,
+        copier: Arc<dyn Copier>,
+        threads: usize,
+        done: &Sender<Command>,
+    ) -> std::io::Result<Self> {
+        let (fetches, waiting) = mpsc::channel::<Arc<Registered>>();
+        let waiting = Arc::new(Mutex::new(waiting));
+        for n in 0..threads {
+            let (config, waiting, done) = (config.clone(), Arc::clone(&waiting), done.clone());
+            std::thread::Builder::new()
+                .name(format!("adapter-read-{n}"))
+                .spawn(move || read_all(&config, &waiting, &done))?;
+        }
+        let (copies, waiting) = mpsc::channel::<Copy>();
+        let done = done.clone();
+        std::thread::Builder::new()
+            .name("adapter-copy".to_owned())
+            .spawn(move || {
+                for Copy { image, adapter } in waiting {
+                    let copied = copy(&*copier, &image, &adapter, &done);
+                    if done.send(Command::Copied(copied)).is_err() {
+                        return;
+                    }
+                }
+            })?;
+        Ok(Self { fetches, copies })
+    }
+
+    /// Reads an adapter into host memory.
+    pub fn fetch(&self, adapter: Arc<Registered>) {
+        // An error means that the threads are gone, and with them the engine.
+        let _ = self.fetches.send(adapter);
+    }
+
+    /// Copies an adapter to the device.
+    pub fn copy(&self, image: Arc<AdapterImage>, adapter: Arc<DeviceAdapter>) {
+        let _ = self.copies.send(Copy { image, adapter });
+    }
+}
+
+fn read_all(
+    config: &ModelConfig,
+    waiting: &Mutex<Receiver<Arc<Registered>>>,
+    done: &Sender<Command>,
+) {
+    loop {
+        let next = waiting
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .recv();
+        let Ok(adapter) = next else { return };
+        let started = Instant::now();
+        let (image, tier) = match &adapter.origin {
+            Origin::Held(image) => (Ok(Arc::clone(image)), "host"),
+            Origin::Source(source) => {
+                // A source is somebody else's code: its panic is this adapter's failure.
+                let image = catch_unwind(AssertUnwindSafe(|| {
+                    let read = source.read(config)?;
+                    if read.digest != adapter.id.0 {
+                        return Err("the files are not those that were registered".to_owned());
+                    }
+                    AdapterImage::new(config, &read).map_err(|e| e.to_string())
+                }));
+                let image = image.unwrap_or_else(|_| Err("reading it panicked".to_owned()));
+                (image.map(Arc::new), source.tier())
+            }
+        };
+        let fetched = Fetched {
+            id: adapter.id,
+            image,
+            tier,
+            took: started.elapsed(),
+        };
+        if done.send(Command::Fetched(fetched)).is_err() {
+            return;
+        }
+    }
+}
+
+fn copy(
+    copier: &dyn Copier,
+    image: &AdapterImage,
+    adapter: &DeviceAdapter,
+    done: &Sender<Command>,
+) -> Copied {
+    let started = Instant::now();
+    let layers = image.table().layers();
+    let mut result = Ok(());
+    for layer in 0..layers {
+        result = copier.copy_layer(image, &adapter.pages, layer);
+        if let Err(error) = &result {
+            adapter.fail(error.to_string());
+            break;
+        }
+        adapter.arrive(layer + 1);
+        if layer + 1 == layers.div_ceil(2) {
+            // The loop may be waiting for just this; see `DeviceAdapter::may_begin`.
+            let _ = done.send(Command::Arrived);
+        }
+    }
+    Copied {
+        id: adapter.id(),
+        result,
+        took: started.elapsed(),
+    }
+}

@@ -1,0 +1,541 @@
+//! Continuous batching: which rows of which sequences the next step computes.
+//!
+//! A policy without effects. Each step has one budget of rows: first every sequence that decodes gets
+//! its row, then prompts are prefilled in chunks, then waiting sequences are admitted, in the order of
+//! the [`queue`]. Memory is not reserved for tokens not yet generated: more sequences are admitted than
+//! could all be held to their end, and when a page is missing the one admitted last gives up its own,
+//! to be recomputed later, before anything new is admitted. The one admitted first is never displaced
+//! and fits by itself, so every sequence finishes.
+
+pub mod queue;
+
+use crate::adapters::AdapterId;
+use crate::kv::{pages_for, BlockTable, PAGE_TOKENS};
+use crate::memory::prefix::BlockHash;
+use crate::memory::{GiveWay, Memory, Reserved};
+use queue::{FairQueue, Standing};
+use std::collections::{BTreeMap, HashMap, HashSet};
+
+/// Number of a sequence, growing in order of arrival.
+pub type SequenceId = u64;
+
+/// Number of a sequence, growing in order of admission.
+type Rank = u64;
+
+/// What bounds a step.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// Rows of one step, prefill and decode together; more than `running`, so that prompts move on
+    /// however many sequences decode.
+    pub step_rows: usize,
+    /// Sequences that hold pages at the same time.
+    pub running: usize,
+    /// Pages of the longest sequence. They are never all taken by adapters that cannot give way.
+    pub context_pages: usize,
+    /// Pages of different adapters that one step reads; none for no bound. One adapter may always.
+    pub step_adapter_pages: Option<usize>,
+}
+
+/// Whether a sequence with an adapter may begin.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Gate {
+    /// The adapter is there, or near enough.
+    Open,
+    /// It is on its way: others may go first.
+    Loading,
+    /// It waits for memory: nobody goes first, so that what runs comes to an end and makes room.
+    Full,
+}
+
+/// A sequence that arrives.
+#[derive(Debug, Default)]
+pub struct Arrival {
+    /// Tokens of the prompt.
+    pub tokens: usize,
+    /// Names of its full blocks.
+    pub blocks: Vec<BlockHash>,
+    /// Where it stands in the queue.
+    pub standing: Standing,
+}
+
+/// Rows of one sequence in a step.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Chunk {
+    /// The sequence.
+    pub id: SequenceId,
+    /// First position.
+    pub start: usize,
+    /// Number of positions.
+    pub rows: usize,
+    /// Whether the last row is the sequence's last known token, so that the next one can be drawn.
+    pub complete: bool,
+}
+
+/// One step.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Plan {
+    /// Rows by sequence.
+    pub chunks: Vec<Chunk>,
+    /// Sequences that gave up their pages for this step.
+    pub preempted: Vec<SequenceId>,
+    /// Tokens of sequences admitted by this step, and how many of them were found computed.
+    pub prefix: (usize, usize),
+}
+
+#[derive(Debug)]
+struct Sequence {
+    id: SequenceId,
+    standing: Standing,
+    /// Tokens known: the prompt and what was generated.
+    tokens: usize,
+    /// Tokens whose keys and values are in the pages.
+    computed: usize,
+    /// Names of the full blocks of the tokens known.
+    blocks: Vec<BlockHash>,
+    table: BlockTable,
+    /// Whether it is counted among those that wait for its adapter on the device.
+    awaiting: bool,
+    /// Number of the last step that had rows of it.
+    stepped: u64,
+}
+
+/// Waiting and running sequences with their pages.
+#[derive(Debug)]
+pub struct Scheduler {
+    limits: Limits,
+    memory: Memory,
+    queue: FairQueue,
+    /// Those never admitted.
+    waiting: HashMap<SequenceId, Sequence>,
+    /// Those that gave up their pages.
+    displaced: BTreeMap<Rank, Sequence>,
+    running: BTreeMap<Rank, Sequence>,
+    ranks: HashMap<SequenceId, Rank>,
+    next_rank: Rank,
+    steps: u64,
+    evicted: Vec<AdapterId>,
+}
+
+impl Scheduler {
+    /// An empty scheduler over `pages` pages.
+    pub fn new(limits: Limits, pages: u32) -> Self {
+        Self {
+            limits,
+            memory: Memory::new(pages),
+            queue: FairQueue::default(),
+            waiting: HashMap::new(),
+            displaced: BTreeMap::new(),
+            running: BTreeMap::new(),
+            ranks: HashMap::new(),
+            next_rank: 0,
+            steps: 0,
+            evicted: Vec::new(),
+        }
+    }
+
+    /// Adds a sequence to the queue. Ids must grow, and the sequence with its adapter must never need
+    /// more than all pages.
+    pub fn enqueue(&mut self, id: SequenceId, arrival: Arrival) {
+        self.queue.push(id, arrival.standing, arrival.tokens);
+        let sequence = Sequence {
+            id,
+            standing: arrival.standing,
+            tokens: arrival.tokens,
+            computed: 0,
+            blocks: arrival.blocks,
+            table: BlockTable::default(),
+            awaiting: false,
+            stepped: 0,
+        };
+        self.waiting.insert(id, sequence);
+    }
+
+    /// Sequences without pages.
+    pub fn waiting(&self) -> usize {
+        self.waiting.len() + self.displaced.len()
+    }
+
+    /// Sequences with pages.
+    pub fn running(&self) -> usize {
+        self.running.len()
+    }
+
+    /// The pages.
+    pub fn memory(&self) -> &Memory {
+        &self.memory
+    }
+
+    /// The pages, to be changed in what concerns adapters.
+    pub fn memory_mut(&mut self) -> &mut Memory {
+        &mut self.memory
+    }
+
+    /// The pages of a running sequence; empty for any other.
+    pub fn table(&self, id: SequenceId) -> &[u32] {
+        let rank = self.ranks.get(&id);
+        let sequence = rank.and_then(|rank| self.running.get(rank));
+        sequence.map_or(&[], |s| s.table.pages())
+    }
+
+    /// The sequences that are admitted next, at most `limit`, with their adapters.
+    pub fn upcoming(&self, limit: usize) -> Vec<(SequenceId, Option<AdapterId>)> {
+        let displaced = self.displaced.values().map(|s| s.id);
+        let mut ids: Vec<SequenceId> = displaced.take(limit).collect();
+        ids.extend(self.queue.next(limit - ids.len()));
+        ids.into_iter()
+            .filter_map(|id| Some((id, self.get(id)?.standing.adapter)))
+            .collect()
+    }
+
+    fn get(&self, id: SequenceId) -> Option<&Sequence> {
+        let rank = self.ranks.get(&id);
+        let displaced = rank.and_then(|rank| self.displaced.get(rank));
+        displaced.or_else(|| self.waiting.get(&id))
+    }
+
+    fn get_mut(&mut self, id: SequenceId) -> Option<&mut Sequence> {
+        let rank = self.ranks.get(&id);
+        let displaced = rank.and_then(|rank| self.displaced.get_mut(rank));
+        displaced.or_else(|| self.waiting.get_mut(&id))
+    }
+
+    /// Keeps a waiting sequence's adapter, which has a slab, from giving way to what is not needed
+    /// sooner.
+    pub fn hold_adapter(&mut self, id: SequenceId) {
+        let Some(sequence) = self.get_mut(id) else {
+            return;
+        };
+        if let (false, Some(adapter)) = (sequence.awaiting, sequence.standing.adapter) {
+            sequence.awaiting = true;
+            self.memory.add_waiting(adapter);
+        }
+    }
+
+    /// Makes room for an adapter: its pages, and the moves of blocks to make before anything else.
+    ///
+    /// `None` as long as there is none, which there is in the end: whoever was admitted first keeps the
+    /// room to finish whatever is on its way, and when nothing runs, adapters for which others wait
+    /// give way to that of the next in the queue.
+    pub fn reserve(&mut self, id: AdapterId, pages: u32, cost: u64) -> Option<Reserved> {
+        let next = self.upcoming(1).first().and_then(|(_, adapter)| *adapter);
+        let first = match self.running.first_key_value() {
+            Some((_, sequence)) => sequence.standing.adapter,
+            None => next.filter(|next| *next != id),
+        };
+        let firm = self.memory.firm_pages(first) + self.limits.context_pages;
+        if firm + pages as usize > self.memory.total() {
+            return None;
+        }
+        let mut reserved = self.memory.reserve(id, pages, cost, GiveWay::Unused);
+        if reserved.is_none() && self.running.is_empty() && next == Some(id) {
+            reserved = self.memory.reserve(id, pages, cost, GiveWay::Awaited);
+        }
+        self.note_evicted();
+        for (from, to) in reserved.iter().flat_map(|r| &r.moves) {
+            for sequence in self.running.values_mut() {
+                sequence.table.replace(*from, *to);
+            }
+        }
+        reserved
+    }
+
+    /// Adapters that gave way since this was last asked.
+    pub fn take_evicted(&mut self) -> Vec<AdapterId> {
+        self.note_evicted();
+        std::mem::take(&mut self.evicted)
+    }
+
+    /// Nobody waits for the slab of an adapter that gave way: whoever did asks again.
+    fn note_evicted(&mut self) {
+        let evicted = self.memory.take_evicted();
+        if evicted.is_empty() {
+            return;
+        }
+        let waiting = self.waiting.values_mut().chain(self.displaced.values_mut());
+        for sequence in waiting {
+            if sequence.awaiting && sequence.standing.adapter.is_some_and(|a| evicted.contains(&a))
+            {
+                sequence.awaiting = false;
+            }
+        }
+        self.evicted.extend(evicted);
+    }
+
+    /// Chooses the next step's rows and takes the pages they need.
+    pub fn plan(&mut self, gate: impl Fn(AdapterId) -> Gate) -> Plan {
+        self.steps += 1;
+        let mut plan = Plan::default();
+        let mut budget = self.limits.step_rows;
+        let mut adapters = StepAdapters::new(self.limits.step_adapter_pages);
+        for rank in self.in_this_step(&mut adapters) {
+            if budget > 0 && self.make_room(rank, &mut plan, &mut budget) {
+                budget -= self.take_chunk(rank, budget, &mut plan);
+            }
+        }
+        if plan.preempted.is_empty() {
+            self.admit(&mut plan, budget, &mut adapters, gate);
+        }
+        self.note_evicted();
+        plan
+    }
+
+    /// The running sequences that the next step may have, those that decode first. With a bound on
+    /// adapters not all may: those left out longest come first, but for the one admitted first, which
+    /// always moves on.
+    fn in_this_step(&self, adapters: &mut StepAdapters) -> Vec<Rank> {
+        let mut ranks: Vec<Rank> = self.running.keys().copied().collect();
+        if adapters.bound.is_some() {
+            let first = ranks.first().copied();
+            let stepped = |rank: &Rank| self.running.get(rank).map(|s| s.stepped);
+            ranks.sort_by_key(|rank| (Some(*rank) != first, stepped(rank), *rank));
+            ranks.retain(|rank| {
+                let adapter = self.running.get(rank).and_then(|s| s.standing.adapter);
+                let fits = adapters.fits(adapter, &self.memory);
+                if fits {
+                    adapters.add(adapter, &self.memory);
+                }
+                fits
+            });
+        }
+        let prefill = |s: &Sequence| s.computed + 1 != s.tokens;
+        ranks.sort_by_key(|rank| (self.running.get(rank).is_some_and(prefill), *rank));
+        ranks
+    }
+
+    /// Records that a planned step was computed.
+    pub fn commit(&mut self, plan: &Plan) {
+        for chunk in &plan.chunks {
+            let Some(rank) = self.ranks.get(&chunk.id) else {
+                continue;
+            };
+            let Some(sequence) = self.running.get_mut(rank) else {
+                continue;
+            };
+            let before = sequence.computed / PAGE_TOKENS;
+            sequence.computed = chunk.start + chunk.rows;
+            sequence.stepped = self.steps;
+            self.queue.charge(sequence.standing, chunk.rows);
+            let after = sequence.computed / PAGE_TOKENS;
+            let names = sequence.blocks.iter().enumerate().take(after);
+            for (index, name) in names.skip(before) {
+                self.memory.name(&sequence.table, index, *name);
+            }
+        }
+    }
+
+    /// Records that a token was drawn for a running sequence, and the name of the block it completes.
+    pub fn append(&mut self, id: SequenceId, block: Option<BlockHash>) {
+        let rank = self.ranks.get(&id);
+        if let Some(sequence) = rank.and_then(|rank| self.running.get_mut(rank)) {
+            sequence.tokens += 1;
+            sequence.blocks.extend(block);
+        }
+    }
+
+    /// Forgets a sequence, finished or cancelled, and takes its pages back at once.
+    pub fn remove(&mut self, id: SequenceId) {
+        let rank = self.ranks.remove(&id);
+        let running = rank.and_then(|rank| self.running.remove(&rank));
+        if let Some(mut sequence) = running {
+            self.memory.release(&mut sequence.table);
+            if let Some(adapter) = sequence.standing.adapter {
+                self.memory.remove_running(adapter);
+            }
+            self.queue.end(id, sequence.standing);
+            return;
+        }
+        let displaced = rank.and_then(|rank| self.displaced.remove(&rank));
+        if let Some(sequence) = displaced.or_else(|| self.waiting.remove(&id)) {
+            self.stop_waiting(&sequence);
+            self.queue.end(id, sequence.standing);
+        }
+    }
+
+    fn stop_waiting(&mut self, sequence: &Sequence) {
+        if let (true, Some(adapter)) = (sequence.awaiting, sequence.standing.adapter) {
+            self.memory.remove_waiting(adapter);
+        }
+    }
+
+    /// Grows a running sequence's table to its known tokens, displacing those admitted later as needed.
+    /// `false` when the sequence itself was displaced, before or now.
+    fn make_room(&mut self, rank: Rank, plan: &mut Plan, budget: &mut usize) -> bool {
+        loop {
+            let Some(sequence) = self.running.get_mut(&rank) else {
+                return false;
+            };
+            let memory = &mut self.memory;
+            if memory.grow(&mut sequence.table, sequence.tokens, GiveWay::Unused)
+                || memory.grow(&mut sequence.table, sequence.tokens, GiveWay::Awaited)
+            {
+                return true;
+            }
+            let Some((last, mut victim)) = self.running.pop_last() else {
+                return false;
+            };
+            self.memory.release(&mut victim.table);
+            if let Some(adapter) = victim.standing.adapter {
+                self.memory.remove_running(adapter);
+            }
+            victim.computed = 0;
+            let id = victim.id;
+            self.displaced.insert(last, victim);
+            plan.preempted.push(id);
+            plan.chunks.retain(|c| {
+                let keep = c.id != id;
+                if !keep {
+                    *budget += c.rows;
+                }
+                keep
+            });
+        }
+    }
+
+    fn take_chunk(&self, rank: Rank, budget: usize, plan: &mut Plan) -> usize {
+        let Some(sequence) = self.running.get(&rank) else {
+            return 0;
+        };
+        let missing = sequence.tokens - sequence.computed;
+        let rows = missing.min(budget);
+        plan.chunks.push(Chunk {
+            id: sequence.id,
+            start: sequence.computed,
+            rows,
+            complete: rows == missing,
+        });
+        rows
+    }
+
+    /// Admits in the queue's order. Who waits for an adapter on its way lets others go first; who waits
+    /// for memory does not, or could wait for ever.
+    fn admit(
+        &mut self,
+        plan: &mut Plan,
+        mut budget: usize,
+        adapters: &mut StepAdapters,
+        gate: impl Fn(AdapterId) -> Gate,
+    ) {
+        let places = self.limits.running.saturating_sub(self.running.len());
+        if budget == 0 || places == 0 {
+            return;
+        }
+        // More than places: some may be waiting for their adapters.
+        for (id, adapter) in self.upcoming(2 * self.limits.running) {
+            if budget == 0 || self.running.len() >= self.limits.running {
+                return;
+            }
+            match adapter.map_or(Gate::Open, &gate) {
+                // It may have given way to a sequence of this very step.
+                Gate::Open if adapter.is_some_and(|a| self.memory.pages_of(a) == 0) => continue,
+                Gate::Open => {}
+                Gate::Loading => continue,
+                Gate::Full => return,
+            }
+            let Some(rank) = self.start(id, plan) else {
+                return;
+            };
+            // Beyond the bound on adapters it takes its turn in a later step.
+            if adapters.fits(adapter, &self.memory) {
+                adapters.add(adapter, &self.memory);
+                budget -= self.take_chunk(rank, budget, plan);
+            }
+        }
+    }
+
+    /// Gives a waiting sequence its pages and makes it run. None when they are not there.
+    fn start(&mut self, id: SequenceId, plan: &mut Plan) -> Option<Rank> {
+        let sequence = self.get(id)?;
+        let (tokens, adapter) = (sequence.tokens, sequence.standing.adapter);
+        // The last token is computed in any case: its logits are wanted.
+        let reusable = (tokens.saturating_sub(1) / PAGE_TOKENS).min(sequence.blocks.len());
+        let names = &sequence.blocks[..reusable];
+        let (known, unused) = self.memory.known(names);
+        // One page in hand for each sequence that runs: what is admitted is not displaced at once. The
+        // sequence's own adapter must not be counted among what gives way.
+        let needed = pages_for(tokens) - known + self.running.len();
+        if let Some(adapter) = adapter {
+            self.memory.add_running(adapter);
+        }
+        let alone = self.running.is_empty();
+        let way = if alone {
+            GiveWay::Awaited
+        } else {
+            GiveWay::Unused
+        };
+        let room = needed + unused <= self.memory.available(way);
+        let mut table = BlockTable::default();
+        if room {
+            let names = self.get(id).map_or(&[][..], |s| &s.blocks[..known]);
+            let names = names.to_vec();
+            self.memory.begin(&mut table, &names);
+        }
+        if !room || !self.memory.grow(&mut table, tokens, way) {
+            self.memory.release(&mut table);
+            if let Some(adapter) = adapter {
+                self.memory.remove_running(adapter);
+            }
+            return None;
+        }
+        let rank = match self.ranks.get(&id) {
+            Some(rank) => *rank,
+            None => {
+                self.next_rank += 1;
+                self.ranks.insert(id, self.next_rank);
+                self.next_rank
+            }
+        };
+        let mut sequence = match self.displaced.remove(&rank) {
+            Some(sequence) => sequence,
+            None => {
+                let sequence = self.waiting.remove(&id)?;
+                self.queue.start(id, sequence.standing);
+                sequence
+            }
+        };
+        self.stop_waiting(&sequence);
+        sequence.awaiting = false;
+        sequence.computed = known * PAGE_TOKENS;
+        sequence.table = table;
+        plan.prefix.0 += tokens;
+        plan.prefix.1 += sequence.computed;
+        self.running.insert(rank, sequence);
+        Some(rank)
+    }
+}
+
+/// The different adapters of a step, within their bound.
+struct StepAdapters {
+    bound: Option<usize>,
+    pages: usize,
+    seen: HashSet<AdapterId>,
+}
+
+impl StepAdapters {
+    fn new(bound: Option<usize>) -> Self {
+        Self {
+            bound,
+            pages: 0,
+            seen: HashSet::new(),
+        }
+    }
+
+    fn fits(&self, adapter: Option<AdapterId>, memory: &Memory) -> bool {
+        match (self.bound, adapter) {
+            (Some(bound), Some(id)) if !self.seen.contains(&id) => {
+                self.seen.is_empty() || self.pages + memory.pages_of(id) <= bound
+            }
+            _ => true,
+        }
+    }
+
+    fn add(&mut self, adapter: Option<AdapterId>, memory: &Memory) {
+        if let (Some(_), Some(id)) = (self.bound, adapter) {
+            if self.seen.insert(id) {
+                self.pages += memory.pages_of(id);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;
