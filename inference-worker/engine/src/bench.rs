@@ -4,10 +4,10 @@
 //! is the median over the repeats of the ratio within a repeat, so that other load on the machine,
 //! which changes slowly against a repeat, weighs on both sides.
 
+use crate::adapters::image::AdapterImage;
 use crate::adapters::AdapterId;
 use crate::engine::{Engine, EngineHandle};
 use crate::error::{AdapterError, EngineError, SubmitError};
-use crate::adapters::image::AdapterImage;
 use crate::options::EngineOptions;
 use crate::request::Request;
 use openledger_model::{ModelConfig, ModelError, Weights};

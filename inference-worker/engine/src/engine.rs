@@ -291,6 +291,18 @@ impl EngineHandle {
         pinned.recv().map_err(|_| AdapterError::Stopped)?
     }
 
+    /// Brings an adapter to the device ahead of any request, unless somebody would have to give way.
+    /// Returns at once.
+    ///
+    /// # Errors
+    /// When the adapter is not known.
+    pub fn prefetch_adapter(&self, id: AdapterId) -> Result<(), AdapterError> {
+        let adapter = self.inner.adapters.lease(id);
+        let adapter = adapter.ok_or(AdapterError::Unknown(id))?;
+        let sent = self.inner.commands.send(Command::Prefetch(adapter));
+        sent.map_err(|_| AdapterError::Stopped)
+    }
+
     /// Lets a pinned adapter give way again when it is not used.
     pub fn unpin_adapter(&self, id: AdapterId) {
         // An error means that the engine is gone.

@@ -67,7 +67,9 @@ pub enum AdapterError {
         most: usize,
     },
     /// Pinned adapters would leave too little of the device to the others.
-    #[error("pinned adapters may take {most} bytes of the device; with this one they would {needed}")]
+    #[error(
+        "pinned adapters may take {most} bytes of the device; with this one they would {needed}"
+    )]
     PinnedFull {
         /// Bytes of pinned adapters, this one included.
         needed: usize,

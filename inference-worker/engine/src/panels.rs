@@ -128,7 +128,11 @@ impl PanelShape {
             Element::Bf16 => {
                 for (place, v) in self.places(rows) {
                     let bits = v.to_bits() >> 16;
-                    words[place / 2] |= if place % 2 == LOW_HALF { bits } else { bits << 16 };
+                    words[place / 2] |= if place % 2 == LOW_HALF {
+                        bits
+                    } else {
+                        bits << 16
+                    };
                 }
             }
         }
@@ -274,10 +278,7 @@ mod tests {
             let rows: Vec<f32> = (0..outputs * inputs).map(|i| i as f32 * step).collect();
             let matrix = PanelMatrix::from_rows(outputs, inputs, &rows);
             let matrix = matrix.view();
-            assert_eq!(
-                matches!(matrix.values(), PanelValues::Bf16(_)),
-                step == 0.5
-            );
+            assert_eq!(matches!(matrix.values(), PanelValues::Bf16(_)), step == 0.5);
             let mut row = vec![0.0; inputs];
             for (i, expected) in rows.chunks(inputs).enumerate() {
                 matrix.copy_row(i, &mut row);

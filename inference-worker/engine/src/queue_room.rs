@@ -58,7 +58,11 @@ impl Place {
         let own = state.tenants.get(&tenant).copied().unwrap_or(0);
         if full || own >= room.tenant_limit {
             // A place of one's own comes as often as one's share of all.
-            let places = if full { 1.0 } else { state.taken as f64 / own as f64 };
+            let places = if full {
+                1.0
+            } else {
+                state.taken as f64 / own as f64
+            };
             let wait = Duration::try_from_secs_f64(state.pace * places).unwrap_or(LONGEST);
             let seconds = wait.min(LONGEST).as_secs_f64().ceil().max(1.0);
             return Err(SubmitError::QueueFull {
@@ -104,7 +108,11 @@ mod tests {
         let room = Arc::new(QueueRoom::new(3, 2));
         let (a, b) = (Tenant([1; 32]), Tenant([2; 32]));
         let refused = |tenant| match Place::take(&room, tenant) {
-            Err(SubmitError::QueueFull { limit, own, retry_after }) => {
+            Err(SubmitError::QueueFull {
+                limit,
+                own,
+                retry_after,
+            }) => {
                 assert!(retry_after >= Duration::from_secs(1));
                 Some((limit, own))
             }
@@ -116,7 +124,11 @@ mod tests {
         let _third = Place::take(&room, b).unwrap();
         assert_eq!(refused(b), Some((3, false)));
         drop(first);
-        assert_eq!(refused(a), None, "the place is taken and given back at once");
+        assert_eq!(
+            refused(a),
+            None,
+            "the place is taken and given back at once"
+        );
         assert_eq!(room.state().taken, 2);
     }
 }

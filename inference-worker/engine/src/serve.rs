@@ -3,21 +3,21 @@
 use crate::adapters::image::DeviceAdapter;
 use crate::adapters::loader::{Copied, Fetched};
 use crate::adapters::registry::Registered;
-use crate::adapters::residency::{Residency, Wanted};
+use crate::adapters::residency::{Residency, Room, Wanted};
 use crate::adapters::{AdapterId, Registry};
 use crate::backend::{Backend, StepBatch};
-use crate::queue_room::Place;
 use crate::error::{AdapterError, StepError};
 use crate::fingerprint::Fingerprint;
 use crate::lora::LoraBatch;
 use crate::memory::prefix::BlockNames;
+use crate::queue_room::Place;
 use crate::request::{Event, FinishReason, Finished, Logprobs, Request, Sharing, StopCheck, Token};
 use crate::sampling::{self, Sampling};
 use crate::scheduler::queue::Standing;
 use crate::scheduler::{Arrival, Chunk, Limits, Plan, Scheduler, SequenceId};
 use crate::stats::{EngineStats, Filling};
 use rayon::prelude::*;
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashSet, VecDeque};
 use std::panic::{catch_unwind, AssertUnwindSafe};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, TryRecvError};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -39,6 +39,8 @@ pub(crate) enum Command {
     Submit(Box<Submission>),
     /// Keep an adapter on the device.
     Pin(Pinning),
+    /// Bring an adapter to the device while there is free room.
+    Prefetch(Arc<Registered>),
     /// No longer keep it there.
     Unpin(AdapterId),
     /// An adapter is registered no more.
@@ -130,6 +132,7 @@ pub(crate) struct Core {
     registry: Arc<Registry>,
     live: BTreeMap<SequenceId, Live>,
     pinnings: Vec<Pinning>,
+    prefetches: VecDeque<Arc<Registered>>,
     /// Pages that pinned adapters may take.
     most_pinned: usize,
     next_id: SequenceId,
@@ -164,6 +167,7 @@ impl Core {
             registry: parts.registry,
             live: BTreeMap::new(),
             pinnings: Vec::new(),
+            prefetches: VecDeque::new(),
             most_pinned: parts.most_pinned,
             next_id: 0,
             batch_window: parts.batch_window,
@@ -178,7 +182,7 @@ impl Core {
         while self.take_commands() {
             self.drop_cancelled();
             self.drop_late();
-            if !self.live.is_empty() || !self.pinnings.is_empty() {
+            if !self.is_idle() {
                 self.bring_adapters();
                 self.step();
             }
@@ -186,9 +190,13 @@ impl Core {
         }
     }
 
+    fn is_idle(&self) -> bool {
+        self.live.is_empty() && self.pinnings.is_empty() && self.prefetches.is_empty()
+    }
+
     /// Takes what has come; with nothing to do, waits for it. `false` to stop.
     fn take_commands(&mut self) -> bool {
-        if self.live.is_empty() && self.pinnings.is_empty() {
+        if self.is_idle() {
             match self.commands.recv() {
                 Ok(command) => {
                     let submitted = matches!(command, Command::Submit(_));
@@ -251,6 +259,7 @@ impl Core {
         match command {
             Command::Submit(submission) => self.enqueue(*submission),
             Command::Pin(pinning) => self.pinnings.push(pinning),
+            Command::Prefetch(adapter) => self.prefetches.push_back(adapter),
             Command::Unpin(id) => self.scheduler.memory_mut().pin(id, false),
             Command::Retire(id) => {
                 self.scheduler.memory_mut().pin(id, false);
@@ -373,9 +382,8 @@ impl Core {
 
     /// Fails the requests that wait for an adapter, or also those that run with it.
     fn fail_adapter(&mut self, id: AdapterId, error: &StepError, running: bool) {
-        let concerned = |live: &Live| {
-            live.submission.request.adapter == Some(id) && (running || !live.begun)
-        };
+        let concerned =
+            |live: &Live| live.submission.request.adapter == Some(id) && (running || !live.begun);
         let failed: Vec<SequenceId> = self
             .live
             .iter()
@@ -385,6 +393,7 @@ impl Core {
         for id in failed {
             self.fail(id, error.clone());
         }
+        self.prefetches.retain(|a| a.id != id);
         for pinning in std::mem::take(&mut self.pinnings) {
             if pinning.adapter.id == id {
                 // An error means that nobody waits for the answer.
@@ -408,10 +417,16 @@ impl Core {
                 wanted.push((Some(id), Arc::clone(adapter)));
             }
         }
-        let ids: HashSet<AdapterId> = wanted.iter().map(|(_, a)| a.id).collect();
+        let ahead = self.prefetches.iter().take(LOOKAHEAD);
+        let ids: HashSet<AdapterId> = wanted
+            .iter()
+            .map(|(_, a)| a)
+            .chain(ahead)
+            .map(|a| a.id)
+            .collect();
         self.residency.begin_round(&ids);
         // Once somebody waits for room nobody behind takes it; adapters are still read ahead.
-        let mut room = true;
+        let mut room = Room::Make;
         for (id, adapter) in wanted {
             let here = self.residency.get(adapter.id).is_some();
             let (scheduler, backend) = (&mut self.scheduler, &mut *self.backend);
@@ -427,7 +442,7 @@ impl Core {
                         self.note_hit(id, false);
                     }
                 }
-                Ok(Wanted::NoRoom) => room = false,
+                Ok(Wanted::NoRoom) => room = Room::None,
                 Ok(Wanted::Never(error)) => self.fail_adapter(adapter.id, &error, false),
                 Err(error) => {
                     tracing::error!(%error, "pages could not be moved");
@@ -436,7 +451,27 @@ impl Core {
                 }
             }
         }
+        if room == Room::Make {
+            self.prefetch();
+        }
         self.settle_pinnings();
+    }
+
+    /// Brings the first of the adapters that were asked for ahead of any request, as long as there is
+    /// room that nobody else has.
+    fn prefetch(&mut self) {
+        let ahead: Vec<_> = self.prefetches.iter().take(LOOKAHEAD).cloned().collect();
+        let mut done = HashSet::new();
+        for adapter in ahead {
+            let (scheduler, backend) = (&mut self.scheduler, &mut *self.backend);
+            let wanted = self
+                .residency
+                .want(&adapter, Room::Free, scheduler, backend);
+            if !matches!(wanted, Ok(Wanted::Coming)) {
+                done.insert(adapter.id);
+            }
+        }
+        self.prefetches.retain(|a| !done.contains(&a.id));
     }
 
     /// Counts a request once: was its adapter on the device when it came near the head of the queue?

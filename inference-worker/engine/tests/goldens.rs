@@ -5,8 +5,6 @@ mod common;
 
 use candle_core::{safetensors, Device};
 use common::*;
-use openledger_engine::backend::cpu::CpuBackend;
-use openledger_engine::lora::LoraAdapter;
 use openledger_model::{Adapter, ModelConfig, Weights};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -48,15 +46,11 @@ fn logits_should_be_those_of_the_reference(model: &str, adapters: &[&str]) {
     let names: Vec<&str> = std::iter::once("base")
         .chain(adapters.iter().copied())
         .collect();
-    let loaded: Vec<Option<Arc<LoraAdapter>>> = names
+    let adapters: Vec<Adapter> = adapters
         .iter()
-        .map(|name| {
-            (*name != "base").then(|| {
-                let adapter = Adapter::load(&folder.join("adapters").join(name), &config).unwrap();
-                Arc::new(LoraAdapter::new(&config, &adapter).unwrap())
-            })
-        })
+        .map(|name| Adapter::load(&folder.join("adapters").join(name), &config).unwrap())
         .collect();
+    let (mut backend, loaded) = backend(&config, weights, 80, &adapters);
     // Prompt by prompt, so that neighbours differ in their adapter.
     let uses: Vec<(usize, usize)> = (0..prompts.len())
         .flat_map(|p| (0..names.len()).map(move |n| (p, n)))
@@ -65,10 +59,9 @@ fn logits_should_be_those_of_the_reference(model: &str, adapters: &[&str]) {
         .iter()
         .map(|(p, n)| Case {
             ids: prompts[*p].clone(),
-            adapter: loaded[*n].clone(),
+            adapter: n.checked_sub(1).map(|n| Arc::clone(&loaded[n])),
         })
         .collect();
-    let mut backend = CpuBackend::new(&config, weights, 80, 256).unwrap();
     let found = forced(&mut backend, 80, &cases);
     let references: Vec<Vec<Vec<f32>>> = names
         .iter()

@@ -4,8 +4,8 @@ mod common;
 
 use candle_core::{Device, Tensor};
 use common::*;
-use openledger_engine::backend::cpu::CpuBackend;
-use openledger_engine::lora::LoraAdapter;
+use openledger_engine::adapters::image::{AdapterImage, DeviceAdapter};
+use openledger_engine::backend::Backend;
 use openledger_model::{forward, Adapter, ModelConfig, RopeScaling, Targets, Weights};
 use std::sync::Arc;
 
@@ -22,10 +22,7 @@ fn oracle(
 
 fn logits_should_agree(config: &ModelConfig, adapters: &[Adapter]) {
     let weights = weights(config);
-    let loaded: Vec<_> = adapters
-        .iter()
-        .map(|a| Arc::new(LoraAdapter::new(config, a).unwrap()))
-        .collect();
+    let (mut backend, loaded) = backend(config, weights.clone(), 40, adapters);
     // Base, then each adapter twice, in an order that is not the adapters' own.
     let uses = [None, Some(2), Some(0), Some(1), Some(0), None, Some(2)];
     let cases: Vec<Case> = uses
@@ -36,7 +33,6 @@ fn logits_should_agree(config: &ModelConfig, adapters: &[Adapter]) {
             adapter: adapter.map(|a: usize| Arc::clone(&loaded[a])),
         })
         .collect();
-    let mut backend = CpuBackend::new(config, weights.clone(), 40, 160).unwrap();
     let found = forced(&mut backend, 40, &cases);
     for (i, (case, found)) in cases.iter().zip(&found).enumerate() {
         let adapter = uses[i].map(|a| &adapters[a]);
@@ -100,18 +96,83 @@ fn logits_should_agree_when_threads_share_the_work() {
 #[test]
 fn every_position_should_have_the_same_bits_alone_and_in_the_batch() {
     let config = config();
-    let loaded: Vec<_> = ragged_adapters(&config)
-        .iter()
-        .map(|a| Arc::new(LoraAdapter::new(&config, a).unwrap()))
-        .collect();
+    let (mut backend, loaded) = backend(&config, weights(&config), 60, &ragged_adapters(&config));
     let case = |i: usize| Case {
         ids: prompt(3 + 7 * i, i),
         adapter: (i % 4).checked_sub(1).map(|a| Arc::clone(&loaded[a])),
     };
-    let mut backend = CpuBackend::new(&config, weights(&config), 60, 160).unwrap();
     let cases: Vec<Case> = (0..10).map(case).collect();
     let together = forced(&mut backend, 60, &cases);
     for (i, together) in together.iter().enumerate() {
         assert!(forced(&mut backend, 60, &[case(i)])[0] == *together, "{i}");
     }
+}
+
+#[test]
+fn a_step_should_wait_for_the_layers_of_an_adapter_on_its_way() {
+    let config = config();
+    let adapters = ragged_adapters(&config);
+    let (mut backend, loaded) = backend(&config, weights(&config), 40, &adapters[..1]);
+    let case = |adapter: &Arc<DeviceAdapter>| Case {
+        ids: prompt(20, 1),
+        adapter: Some(Arc::clone(adapter)),
+    };
+    let expected = forced(&mut backend, 40, &[case(&loaded[0])]);
+
+    // The same slab, overwritten, and a copy that goes on only once the step has begun.
+    let image = AdapterImage::new(&config, &adapters[0]).unwrap();
+    let pages = loaded[0].pages.clone();
+    let coming = Arc::new(DeviceAdapter::new(Arc::clone(image.table()), pages.clone()));
+    let other = AdapterImage::random(&config, 3, 9);
+    let copier = backend.copier();
+    for layer in 0..3 {
+        copier.copy_layer(&other, &pages, layer).unwrap();
+    }
+    assert!(!coming.may_begin());
+    let copying = Arc::clone(&coming);
+    let copy = std::thread::spawn(move || {
+        for layer in 0..3 {
+            std::thread::sleep(std::time::Duration::from_millis(30));
+            copier.copy_layer(&image, &pages, layer).unwrap();
+            copying.arrive(layer + 1);
+        }
+    });
+    let found = forced(&mut backend, 40, &[case(&coming)]);
+    copy.join().unwrap();
+    assert!(coming.may_begin());
+    assert!(found == expected);
+
+    let broken = DeviceAdapter::new(Arc::clone(&coming.table), coming.pages.clone());
+    broken.arrive(1);
+    broken.fail("the device is gone".to_owned());
+    assert_eq!(
+        broken.wait(2).unwrap_err().to_string(),
+        "the adapter cannot be loaded: the device is gone"
+    );
+}
+
+#[test]
+fn a_moved_page_should_be_read_at_its_new_place() {
+    let config = config();
+    let (mut backend, _) = backend(&config, weights(&config), 6, &[]);
+    let logits = |backend: &mut dyn Backend, tables: &[u32], from: usize, to: usize| {
+        let ids = prompt(20, 1);
+        let batch = openledger_engine::backend::StepBatch {
+            tokens: ids[from..to].to_vec(),
+            positions: (from as u32..to as u32).collect(),
+            sequences: vec![0; to - from],
+            tables: vec![tables.to_vec()],
+            wanted: vec![(to - from) as u32 - 1],
+            ..Default::default()
+        };
+        backend.step(&batch).unwrap().to_vec()
+    };
+    logits(&mut backend, &[0, 1], 0, 19);
+    let expected = logits(&mut backend, &[0, 1], 19, 20);
+    for (from, to) in [(0, 5), (1, 3)] {
+        backend.move_page(from, to).unwrap();
+    }
+    // What was in the old places no longer matters.
+    logits(&mut backend, &[1, 0], 0, 17);
+    assert_eq!(logits(&mut backend, &[5, 3], 19, 20), expected);
 }

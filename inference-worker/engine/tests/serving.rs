@@ -3,6 +3,7 @@
 mod common;
 
 use common::*;
+use openledger_engine::adapters::image::AdapterImage;
 use openledger_engine::{
     AdapterError, AdapterId, EngineOptions, Event, FinishReason, Request, Sampling, StepError,
     SubmitError,
@@ -13,18 +14,19 @@ use std::time::Duration;
 #[test]
 fn sixty_four_requests_should_finish_with_the_tokens_of_each_alone_when_a_third_fits() {
     let (len, output) = (20, 44);
-    // 64 requests of 64 tokens need 256 pages: three times as many.
+    let config = config();
+    let adapters = ragged_adapters(&config);
+    let slabs: u32 = adapters.iter().map(|a| slab_pages(&config, a)).sum();
+    // 64 requests of 64 tokens need 256 pages: three times as many as the adapters leave.
     let tight = engine(EngineOptions {
-        kv_pages: Some(85),
+        arena_pages: Some(85 + slabs),
         max_step_rows: 96,
         ..EngineOptions::default()
     });
     let roomy = engine(EngineOptions {
-        kv_pages: Some(10),
+        arena_pages: Some(10 + slabs),
         ..EngineOptions::default()
     });
-    let config = config();
-    let adapters = ragged_adapters(&config);
     let ids: Vec<AdapterId> = adapters
         .iter()
         .map(|a| {
@@ -77,6 +79,7 @@ fn two_adapters_and_the_base_should_share_one_forward_pass() {
     let ids: Vec<AdapterId> = ragged_adapters(&config)
         .iter()
         .map(|a| engine.load_adapter(a).unwrap())
+        .inspect(|id| engine.pin_adapter(*id).unwrap())
         .collect();
     let uses = [Some(ids[0]), Some(ids[1]), None];
     let gate = Gate::close(&engine);
@@ -127,7 +130,7 @@ fn requests_within_the_batch_window_should_share_their_steps() {
 #[test]
 fn a_dropped_stream_should_free_its_pages() {
     let engine = engine(EngineOptions {
-        kv_pages: Some(10),
+        arena_pages: Some(10),
         ..EngineOptions::default()
     });
     let mut endless = Request::new(prompt(4, 1), 156);
@@ -190,9 +193,12 @@ fn an_adapter_should_serve_its_requests_to_the_end_when_replaced() {
         SubmitError::UnknownAdapter(old_id)
     );
     assert_ne!(tokens(engine.submit(request(new_id)).unwrap()), reference);
-    // Its bytes are free again but for the one that is left.
-    let (count, bytes) = pool.usage();
-    assert_eq!((count, bytes), (1, pool.lease(new_id).unwrap().bytes()));
+    // Its bytes are free again but for the one that is left, in host memory and on the device.
+    let bytes = AdapterImage::new(&config, &new).unwrap().table().bytes();
+    assert_eq!(pool.usage(), (1, bytes));
+    let stats = engine.stats();
+    assert_eq!((stats.device_adapters, stats.device_bytes), (1, bytes));
+    assert_eq!(stats.adapter_pages, slab_pages(&config, &new) as usize);
     assert!(engine.unload_adapter(new_id));
     assert_eq!(pool.usage(), (0, 0));
     assert_eq!(pool.resolve("assistant"), None);
@@ -204,7 +210,7 @@ fn a_pool_without_room_should_refuse_and_stay_as_it_was() {
     let small = adapter(&config, 2, Targets::AllLinear, 1);
     let large = adapter(&config, 20, Targets::AllLinear, 2);
     let engine = engine(EngineOptions {
-        adapter_bytes: 100_000,
+        host_bytes: 100_000,
         ..EngineOptions::default()
     });
     let id = engine.load_adapter(&small).unwrap();
@@ -273,7 +279,11 @@ fn a_full_queue_should_refuse_and_take_more_once_an_answer_ends() {
     let second = engine.submit(Request::new(prompt(4, 2), 1)).unwrap();
     assert_eq!(
         engine.submit(Request::new(prompt(4, 3), 1)).unwrap_err(),
-        SubmitError::QueueFull(2)
+        SubmitError::QueueFull {
+            limit: 2,
+            own: false,
+            retry_after: Duration::from_secs(1)
+        }
     );
     gate.open();
     assert_eq!(tokens(second).len(), 1);
@@ -392,7 +402,7 @@ fn options_without_a_meaning_should_be_refused() {
             ..EngineOptions::default()
         },
         EngineOptions {
-            kv_pages: Some(0),
+            arena_pages: Some(0),
             ..EngineOptions::default()
         },
         EngineOptions {

@@ -29,6 +29,17 @@ pub(crate) enum Wanted {
     Never(StepError),
 }
 
+/// What may be done to make room for an adapter.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Room {
+    /// Others give way.
+    Make,
+    /// Only what is free is taken.
+    Free,
+    /// None is taken: the adapter is only read.
+    None,
+}
+
 /// Adapters on their way to the device and on it.
 pub(crate) struct Residency {
     host: Arc<HostCache>,
@@ -92,12 +103,11 @@ impl Residency {
         self.read.retain(|id, _| upcoming.contains(id));
     }
 
-    /// Brings an adapter to the device, or a step nearer to it. With `copy` false no room is made yet:
-    /// it is only read.
+    /// Brings an adapter to the device, or a step nearer to it.
     pub fn want(
         &mut self,
         adapter: &Arc<Registered>,
-        copy: bool,
+        room: Room,
         scheduler: &mut Scheduler,
         backend: &mut dyn Backend,
     ) -> Result<Wanted, StepError> {
@@ -121,8 +131,10 @@ impl Residency {
                 most * self.page_bytes
             ))));
         }
-        if !copy {
-            return Ok(Wanted::Coming);
+        match room {
+            Room::None => return Ok(Wanted::Coming),
+            Room::Free if pages > scheduler.memory().free() => return Ok(Wanted::NoRoom),
+            Room::Make | Room::Free => {}
         }
         let cost = cost + (self.copy_cost * bytes as f64) as u64;
         let pages = pages.max(1) as u32;

@@ -200,7 +200,8 @@ impl Memory {
             };
             if let Page::Block(block) = &mut self.pages[page as usize] {
                 if block.users == 0 {
-                    self.unused.remove(&(block.worth, Reverse(block.depth), page));
+                    self.unused
+                        .remove(&(block.worth, Reverse(block.depth), page));
                 }
                 block.users += 1;
                 table.push(page);
@@ -248,7 +249,8 @@ impl Memory {
             }
             if block.name.is_some() {
                 block.worth = self.clock + self.row_cost * PAGE_TOKENS as u64;
-                self.unused.insert((block.worth, Reverse(block.depth), page));
+                self.unused
+                    .insert((block.worth, Reverse(block.depth), page));
             } else {
                 self.pages[page as usize] = Page::Free;
                 self.free.give([page]);
@@ -397,7 +399,8 @@ impl Memory {
     fn forget(&mut self, page: u32) {
         let state = std::mem::replace(&mut self.pages[page as usize], Page::Free);
         if let Page::Block(block) = state {
-            self.unused.remove(&(block.worth, Reverse(block.depth), page));
+            self.unused
+                .remove(&(block.worth, Reverse(block.depth), page));
             if let Some(name) = block.name {
                 self.named.remove(&name);
             }

@@ -108,7 +108,9 @@ fn blocks_in_use_should_move_when_room_is_there_but_in_pieces() {
     assert!(memory.grow(&mut filler, 2 * PAGE_TOKENS, GiveWay::Unused));
     memory.release(&mut filler);
     assert_eq!(memory.free(), 2);
-    let reserved = memory.reserve(id(1), 2, 1, GiveWay::Unused).expect("room for two");
+    let reserved = memory
+        .reserve(id(1), 2, 1, GiveWay::Unused)
+        .expect("room for two");
     let [(from, to)] = reserved.moves[..] else {
         panic!("one block is in the way: {reserved:?}");
     };
@@ -254,9 +256,17 @@ fn check(memory: &Memory, tables: &[BlockTable]) -> Result<(), TestCaseError> {
     }
     prop_assert_eq!(
         (free, used, cached, slabs),
-        (memory.free(), memory.used_blocks(), memory.cached_blocks(), memory.slab_pages())
+        (
+            memory.free(),
+            memory.used_blocks(),
+            memory.cached_blocks(),
+            memory.slab_pages()
+        )
     );
-    let named = memory.pages.iter().filter(|p| matches!(p, Page::Block(b) if b.name.is_some()));
+    let named = memory
+        .pages
+        .iter()
+        .filter(|p| matches!(p, Page::Block(b) if b.name.is_some()));
     prop_assert_eq!(named.count(), memory.named.len());
     Ok(())
 }

@@ -253,7 +253,11 @@ impl Scheduler {
         }
         let waiting = self.waiting.values_mut().chain(self.displaced.values_mut());
         for sequence in waiting {
-            if sequence.awaiting && sequence.standing.adapter.is_some_and(|a| evicted.contains(&a))
+            if sequence.awaiting
+                && sequence
+                    .standing
+                    .adapter
+                    .is_some_and(|a| evicted.contains(&a))
             {
                 sequence.awaiting = false;
             }

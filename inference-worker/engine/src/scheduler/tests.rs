@@ -209,9 +209,18 @@ fn who_waits_for_an_adapter_should_let_others_go_first_but_not_who_waits_for_roo
     };
     assert_eq!(ids(&s.plan(loading)), [2, 3]);
     s.enqueue(4, arrival(4));
-    let full = |id| if id == adapter(1) { Gate::Full } else { Gate::Open };
+    let full = |id| {
+        if id == adapter(1) {
+            Gate::Full
+        } else {
+            Gate::Open
+        }
+    };
     let step = s.plan(full);
-    assert!(!ids(&step).contains(&4), "nobody goes before who waits for room");
+    assert!(
+        !ids(&step).contains(&4),
+        "nobody goes before who waits for room"
+    );
     s.remove(1);
     assert!(ids(&s.plan(full)).contains(&4));
 }

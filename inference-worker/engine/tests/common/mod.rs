@@ -3,9 +3,11 @@
 #![allow(dead_code)]
 
 use candle_core::{Device, Tensor};
+use openledger_engine::adapters::image::{AdapterImage, DeviceAdapter};
+use openledger_engine::backend::cpu::CpuBackend;
 use openledger_engine::backend::{Backend, StepBatch};
 use openledger_engine::kv::{pages_for, PAGE_TOKENS};
-use openledger_engine::lora::{LoraAdapter, LoraBatch};
+use openledger_engine::lora::LoraBatch;
 use openledger_engine::{Engine, EngineHandle, EngineOptions, Request, TokenStream};
 use openledger_model::{Adapter, LoraConfig, ModelConfig, Site, Targets, Weights};
 use std::sync::{mpsc, Arc};
@@ -148,7 +150,43 @@ impl Gate {
 /// A sequence with known tokens, and its adapter.
 pub struct Case {
     pub ids: Vec<u32>,
-    pub adapter: Option<Arc<LoraAdapter>>,
+    pub adapter: Option<Arc<DeviceAdapter>>,
+}
+
+/// Pages that an adapter takes in the arena of a model.
+pub fn slab_pages(config: &ModelConfig, adapter: &Adapter) -> u32 {
+    let image = AdapterImage::new(config, adapter).unwrap();
+    let pages = image.table().bytes();
+    u32::try_from(pages.div_ceil(CpuBackend::page_bytes_of(config))).unwrap()
+}
+
+/// A backend with `pages` pages for keys and values, and the adapters in slabs behind them.
+pub fn backend(
+    config: &ModelConfig,
+    weights: Weights,
+    pages: u32,
+    adapters: &[Adapter],
+) -> (CpuBackend, Vec<Arc<DeviceAdapter>>) {
+    let sizes: Vec<u32> = adapters.iter().map(|a| slab_pages(config, a)).collect();
+    let all = pages + sizes.iter().sum::<u32>();
+    let backend = CpuBackend::new(config, weights, all, config.max_position_embeddings).unwrap();
+    let copier = backend.copier();
+    let mut first = pages;
+    let loaded = adapters
+        .iter()
+        .zip(sizes)
+        .map(|(adapter, size)| {
+            let image = AdapterImage::new(config, adapter).unwrap();
+            let loaded = DeviceAdapter::new(Arc::clone(image.table()), first..first + size);
+            first += size;
+            for layer in 0..image.table().layers() {
+                copier.copy_layer(&image, &loaded.pages, layer).unwrap();
+                loaded.arrive(layer + 1);
+            }
+            Arc::new(loaded)
+        })
+        .collect();
+    (backend, loaded)
 }
 
 /// Logits of every position of every case, all cases in the same steps: a ragged prefill, then one row

@@ -365,7 +365,10 @@ fn linear(
         let start = table.layer_words(index).start;
         for (site, out) in &shared {
             if let Some(pair) = table.site(index, *site) {
-                let (a, b) = (pair.a.view(start, rows.words), pair.b.view(start, rows.words));
+                let (a, b) = (
+                    pair.a.view(start, rows.words),
+                    pair.b.view(start, rows.words),
+                );
                 let tiles = x.tiles(rows.first, rows.rows);
                 tasks.extend(tiles.map(|tile| LoraTask {
                     a,
@@ -383,7 +386,11 @@ fn linear(
         .sum();
     let run = |scratch: &mut Vec<f32>, task: &LoraTask<'_>| {
         // SAFETY: tasks differ in their matrix's result or in their rows.
-        unsafe { add_lora(isa, task.a, task.b, task.scale, task.tile, scratch, task.out) };
+        unsafe {
+            add_lora(
+                isa, task.a, task.b, task.scale, task.tile, scratch, task.out,
+            )
+        };
     };
     if work < gemm::SERIAL_BELOW || tasks.len() == 1 {
         let mut scratch = Vec::new();

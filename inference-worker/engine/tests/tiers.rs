@@ -1,0 +1,457 @@
+//! More adapters than fit: on the device, in host memory, on disk.
+
+mod common;
+
+use common::*;
+use openledger_engine::adapters::image::AdapterImage;
+use openledger_engine::{
+    AdapterError, AdapterId, AdapterSource, EngineHandle, EngineOptions, Event, FolderSource,
+    Request, StepError, SubmitError, Tenant,
+};
+use openledger_model::{Adapter, ModelConfig, Targets};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{mpsc, Arc, Mutex};
+use std::time::{Duration, Instant};
+
+/// Counts how often it is read, and waits for leave if it has to.
+struct Counted {
+    adapter: Adapter,
+    reads: AtomicUsize,
+    leave: Option<Mutex<mpsc::Receiver<()>>>,
+}
+
+impl Counted {
+    fn new(adapter: &Adapter) -> Arc<Self> {
+        Arc::new(Self {
+            adapter: adapter.clone(),
+            reads: AtomicUsize::new(0),
+            leave: None,
+        })
+    }
+
+    /// Reads go on when the sender is used or dropped.
+    fn waiting(adapter: &Adapter) -> (Arc<Self>, mpsc::Sender<()>) {
+        let (sender, leave) = mpsc::channel();
+        let source = Self {
+            adapter: adapter.clone(),
+            reads: AtomicUsize::new(0),
+            leave: Some(Mutex::new(leave)),
+        };
+        (Arc::new(source), sender)
+    }
+}
+
+impl AdapterSource for Counted {
+    fn read(&self, _: &ModelConfig) -> Result<Adapter, String> {
+        if let Some(leave) = &self.leave {
+            let _ = leave.lock().unwrap().recv();
+        }
+        self.reads.fetch_add(1, Ordering::SeqCst);
+        Ok(self.adapter.clone())
+    }
+
+    fn tier(&self) -> &'static str {
+        "disk"
+    }
+}
+
+/// Fails, or panics.
+struct Broken(bool);
+
+impl AdapterSource for Broken {
+    fn read(&self, _: &ModelConfig) -> Result<Adapter, String> {
+        assert!(!self.0, "deliberate");
+        Err("the file is truncated".to_owned())
+    }
+
+    fn tier(&self) -> &'static str {
+        "disk"
+    }
+}
+
+fn id(adapter: &Adapter) -> AdapterId {
+    AdapterId(adapter.digest)
+}
+
+fn register(engine: &EngineHandle, adapter: &Adapter) -> Arc<Counted> {
+    let source = Counted::new(adapter);
+    engine
+        .register_adapter(id(adapter), source.clone())
+        .unwrap();
+    source
+}
+
+fn asking(adapter: Option<AdapterId>, salt: usize, output: usize) -> Request {
+    let mut request = Request::new(prompt(6, salt), output);
+    request.adapter = adapter;
+    request
+}
+
+#[test]
+fn many_times_more_adapters_than_fit_should_all_answer_as_they_would_alone() {
+    const ADAPTERS: usize = 40;
+    let config = config();
+    let folder = tempfile::tempdir().unwrap();
+    let adapters: Vec<Adapter> = (0..ADAPTERS)
+        .map(|n| adapter(&config, 1 + n % 9, Targets::AllLinear, n as u64))
+        .collect();
+    let pages = slab_pages(&config, &adapters[0]);
+    let bytes = AdapterImage::new(&config, &adapters[0])
+        .unwrap()
+        .table()
+        .bytes();
+    let all = engine(EngineOptions {
+        arena_pages: Some(100 + ADAPTERS as u32 * pages),
+        ..EngineOptions::default()
+    });
+    let few = engine(EngineOptions {
+        arena_pages: Some(40 + 4 * pages),
+        host_bytes: 9 * bytes,
+        max_running: 8,
+        max_step_rows: 64,
+        ..EngineOptions::default()
+    });
+    for (n, adapter) in adapters.iter().enumerate() {
+        let path = folder.path().join(n.to_string());
+        adapter.save(&path).unwrap();
+        few.register_adapter(id(adapter), Arc::new(FolderSource(path)))
+            .unwrap();
+        all.load_adapter(adapter).unwrap();
+    }
+    let request = |i: usize| {
+        // Some adapters are asked for often, others once; and the base.
+        let which = [i % ADAPTERS, i % 3, ADAPTERS][i % 3];
+        let mut request = asking(adapters.get(which).map(id), i, 4 + i % 9);
+        request.tenant = Tenant([(i % 5) as u8; 32]);
+        request
+    };
+    let streams: Vec<_> = (0..150).map(|i| few.submit(request(i)).unwrap()).collect();
+    for (i, stream) in streams.into_iter().enumerate() {
+        let (found, end) = stream.blocking_collect().unwrap();
+        let (expected, alone) = all.submit(request(i)).unwrap().blocking_collect().unwrap();
+        assert_eq!(found, expected, "request {i}");
+        assert_eq!(end.unwrap().fingerprint, alone.unwrap().fingerprint);
+    }
+    let stats = few.stats();
+    assert_eq!(
+        (stats.finished, stats.failed, stats.adapters),
+        (150, 0, ADAPTERS)
+    );
+    assert!(stats.tiers.device_evictions > 20, "{:?}", stats.tiers);
+    assert!(stats.tiers.host_evictions > 0, "{:?}", stats.tiers);
+    assert!(stats.tiers.device_hits > 0, "{:?}", stats.tiers);
+    assert!(stats.host_bytes <= 9 * bytes);
+    assert_eq!(stats.kv_pages_used, 0);
+    let pages_used = stats.adapter_pages + stats.kv_pages_cached;
+    assert!(pages_used <= stats.pages_total);
+    assert!(stats.device_bytes <= stats.adapter_pages * stats.page_bytes);
+}
+
+#[test]
+fn an_adapter_on_its_way_should_hold_up_nobody_else() {
+    let config = config();
+    let (slow, quick) = (
+        adapter(&config, 4, Targets::AllLinear, 1),
+        adapter(&config, 4, Targets::AllLinear, 2),
+    );
+    let engine = engine(EngineOptions::default());
+    let (source, leave) = Counted::waiting(&slow);
+    engine.register_adapter(id(&slow), source).unwrap();
+    register(&engine, &quick);
+    let waiting = engine.submit(asking(Some(id(&slow)), 1, 5)).unwrap();
+    let same = engine.submit(asking(Some(id(&slow)), 2, 5)).unwrap();
+    for adapter in [None, Some(id(&quick))] {
+        let stream = engine.submit(asking(adapter, 2, 5)).unwrap();
+        assert_eq!(tokens(stream).len(), 5);
+    }
+    let stats = engine.stats();
+    assert_eq!((stats.finished, stats.waiting), (2, 2));
+    leave.send(()).unwrap();
+    assert_eq!(tokens(waiting).len(), 5);
+    assert_eq!(tokens(same).len(), 5);
+    // Two requests, one read.
+    assert_eq!(engine.stats().tiers.reads, 2);
+}
+
+#[test]
+fn an_adapter_that_cannot_be_read_should_fail_its_own_requests_and_be_tried_again() {
+    let config = config();
+    let (good, other) = (
+        adapter(&config, 4, Targets::AllLinear, 1),
+        adapter(&config, 4, Targets::AllLinear, 2),
+    );
+    let engine = engine(EngineOptions::default());
+    let failed = |asked: AdapterId| {
+        let stream = engine.submit(asking(Some(asked), 1, 5)).unwrap();
+        stream
+            .blocking_collect()
+            .unwrap()
+            .1
+            .unwrap_err()
+            .to_string()
+    };
+    // What the source gives is not what was registered.
+    let source = Counted::new(&other);
+    engine.register_adapter(id(&good), source.clone()).unwrap();
+    let error = failed(id(&good));
+    assert!(error.contains("not those that were registered"), "{error}");
+    failed(id(&good));
+    assert_eq!(source.reads.load(Ordering::SeqCst), 2);
+    for (panics, seed, expected) in [(false, 3, "truncated"), (true, 4, "panicked")] {
+        let missing = AdapterId([seed; 32]);
+        engine
+            .register_adapter(missing, Arc::new(Broken(panics)))
+            .unwrap();
+        let error = failed(missing);
+        assert!(error.contains(expected), "{error}");
+    }
+    let base = engine.submit(asking(None, 1, 5)).unwrap();
+    assert_eq!(tokens(base).len(), 5);
+    let stats = engine.stats();
+    assert_eq!((stats.failed, stats.tiers.failures), (4, 4));
+    assert_eq!((stats.kv_pages_used, stats.device_adapters), (0, 0));
+    // Too large for the device, which is known once it is read.
+    let wide = adapter(&config, 300, Targets::AllLinear, 5);
+    let small = common::engine(EngineOptions {
+        arena_pages: Some(20),
+        ..EngineOptions::default()
+    });
+    register(&small, &wide);
+    let stream = small.submit(asking(Some(id(&wide)), 1, 5)).unwrap();
+    let error = stream.blocking_collect().unwrap().1.unwrap_err();
+    assert!(matches!(error, StepError::Adapter(_)), "{error}");
+    assert!(matches!(
+        small.load_adapter(&wide),
+        Err(AdapterError::TooLarge { .. })
+    ));
+}
+
+#[test]
+fn a_pinned_adapter_should_stay_whatever_else_is_asked() {
+    let config = config();
+    let adapters: Vec<Adapter> = (0..8)
+        .map(|n| adapter(&config, 4, Targets::AllLinear, n))
+        .collect();
+    let pages = slab_pages(&config, &adapters[0]);
+    let engine = engine(EngineOptions {
+        arena_pages: Some(10 + 3 * pages),
+        host_bytes: 0,
+        ..EngineOptions::default()
+    });
+    let sources: Vec<_> = adapters.iter().map(|a| register(&engine, a)).collect();
+    engine.pin_adapter(id(&adapters[0])).unwrap();
+    for round in 0..3 {
+        for adapter in &adapters {
+            let stream = engine.submit(asking(Some(id(adapter)), round, 3)).unwrap();
+            assert_eq!(tokens(stream).len(), 3);
+        }
+    }
+    let reads: Vec<usize> = sources
+        .iter()
+        .map(|s| s.reads.load(Ordering::SeqCst))
+        .collect();
+    assert_eq!(reads[0], 1);
+    assert!(reads[1..].iter().all(|n| *n > 1), "{reads:?}");
+    // A second one would take more than half of what a context leaves.
+    assert!(matches!(
+        engine.pin_adapter(id(&adapters[1])),
+        Err(AdapterError::PinnedFull { .. })
+    ));
+    let unknown = AdapterId([77; 32]);
+    assert_eq!(
+        engine.pin_adapter(unknown),
+        Err(AdapterError::Unknown(unknown))
+    );
+    engine.unpin_adapter(id(&adapters[0]));
+    engine.pin_adapter(id(&adapters[1])).unwrap();
+    for adapter in &adapters {
+        let stream = engine.submit(asking(Some(id(adapter)), 9, 3)).unwrap();
+        assert_eq!(tokens(stream).len(), 3);
+    }
+    let stream = engine
+        .submit(asking(Some(id(&adapters[0])), 10, 3))
+        .unwrap();
+    assert_eq!(tokens(stream).len(), 3);
+    assert!(sources[0].reads.load(Ordering::SeqCst) > 1);
+}
+
+#[test]
+fn a_request_should_fail_when_it_was_not_begun_in_time() {
+    let config = config();
+    let slow = adapter(&config, 4, Targets::AllLinear, 1);
+    let engine = engine(EngineOptions::default());
+    let (source, leave) = Counted::waiting(&slow);
+    engine.register_adapter(id(&slow), source).unwrap();
+    let mut late = asking(Some(id(&slow)), 1, 5);
+    late.start_by = Some(Instant::now() + Duration::from_millis(30));
+    let stream = engine.submit(late).unwrap();
+    let error = stream.blocking_collect().unwrap().1.unwrap_err();
+    assert_eq!(error, StepError::Expired);
+    leave.send(()).unwrap();
+    // One that has begun goes on for as long as it takes.
+    let mut request = asking(None, 2, 30);
+    request.start_by = Some(Instant::now() + Duration::from_secs(3600));
+    assert_eq!(tokens(engine.submit(request).unwrap()).len(), 30);
+}
+
+#[test]
+fn a_cancelled_request_should_let_go_of_the_adapter_that_it_waited_for() {
+    let config = config();
+    let slow = adapter(&config, 4, Targets::AllLinear, 1);
+    let engine = engine(EngineOptions::default());
+    let (source, leave) = Counted::waiting(&slow);
+    engine.register_adapter(id(&slow), source).unwrap();
+    drop(engine.submit(asking(Some(id(&slow)), 1, 5)).unwrap());
+    // Nobody asks any more, and it is no longer registered: nothing of it stays.
+    assert!(engine.unload_adapter(id(&slow)));
+    leave.send(()).unwrap();
+    assert_eq!(
+        engine.submit(asking(Some(id(&slow)), 1, 5)).unwrap_err(),
+        SubmitError::UnknownAdapter(id(&slow))
+    );
+    for salt in 0..20 {
+        let base = engine.submit(asking(None, salt, 2)).unwrap();
+        assert_eq!(tokens(base).len(), 2);
+    }
+    let stats = engine.stats();
+    assert_eq!(stats.cancelled, 1);
+    assert_eq!(
+        (stats.adapters, stats.device_adapters, stats.adapter_pages),
+        (0, 0, 0)
+    );
+}
+
+#[test]
+fn a_tenant_with_few_requests_should_not_wait_behind_one_with_many() {
+    let engine = engine(EngineOptions {
+        max_running: 1,
+        ..EngineOptions::default()
+    });
+    let gate = Gate::close(&engine);
+    let order = Arc::new(Mutex::new(Vec::new()));
+    let submit = |tenant: u8, salt: usize| {
+        let mut request = asking(None, salt, 3);
+        request.tenant = Tenant([tenant; 32]);
+        let order = Arc::clone(&order);
+        request.stop = Some(Box::new(move |output| {
+            if output.len() == 3 {
+                order.lock().unwrap().push(tenant);
+            }
+            false
+        }));
+        engine.submit(request).unwrap()
+    };
+    let mut streams: Vec<_> = (0..8).map(|salt| submit(1, salt)).collect();
+    streams.push(submit(2, 8));
+    streams.push(submit(2, 9));
+    gate.open();
+    streams
+        .into_iter()
+        .for_each(|s| assert_eq!(tokens(s).len(), 3));
+    assert_eq!(order.lock().unwrap()[..4], [1, 2, 1, 2]);
+}
+
+#[test]
+fn a_tenant_should_not_fill_the_queue_of_all() {
+    let engine = engine(EngineOptions {
+        max_tenant_requests: 2,
+        ..EngineOptions::default()
+    });
+    let gate = Gate::close(&engine);
+    let submit = |tenant: u8| {
+        let mut request = asking(None, 1, 1);
+        request.tenant = Tenant([tenant; 32]);
+        engine.submit(request)
+    };
+    let held = [submit(1).unwrap(), submit(1).unwrap()];
+    assert!(matches!(
+        submit(1).unwrap_err(),
+        SubmitError::QueueFull {
+            limit: 2,
+            own: true,
+            ..
+        }
+    ));
+    let other = submit(2).unwrap();
+    gate.open();
+    held.into_iter()
+        .for_each(|s| assert_eq!(tokens(s).len(), 1));
+    assert_eq!(tokens(other).len(), 1);
+}
+
+#[test]
+fn what_was_computed_before_should_be_reused_with_the_same_bits() {
+    let config = config();
+    let adapters: Vec<Adapter> = (0..2)
+        .map(|n| adapter(&config, 4, Targets::AllLinear, n))
+        .collect();
+    let engine = engine(EngineOptions::default());
+    for adapter in &adapters {
+        engine.load_adapter(adapter).unwrap();
+    }
+    let ask = |adapter: Option<usize>, salt: u8, len: usize| {
+        let mut request = Request::new(prompt(len, 1), 8);
+        request.adapter = adapter.map(|a| id(&adapters[a]));
+        request.cache_salt = [salt; 32];
+        let before = engine.stats().prefix_hits;
+        let (tokens, end) = engine.submit(request).unwrap().blocking_collect().unwrap();
+        let hits = engine.stats().prefix_hits - before;
+        (tokens, end.unwrap().fingerprint, hits)
+    };
+    let first = ask(Some(0), 0, 100);
+    assert_eq!(first.2, 0);
+    let again = ask(Some(0), 0, 100);
+    assert_eq!(again.2, 96);
+    assert_eq!((&again.0, again.1), (&first.0, first.1));
+    // Neither another adapter nor the base nor another salt meets what is not theirs.
+    assert_eq!(ask(Some(1), 0, 100).2, 0);
+    assert_eq!(ask(None, 0, 100).2, 0);
+    let salted = ask(Some(0), 1, 100);
+    assert_eq!(salted.2, 0);
+    assert_eq!(salted.0, first.0);
+    // The answer's own blocks are found too, by a conversation that goes on.
+    let mut longer = Request::new(prompt(100, 1), 8);
+    longer.prompt.extend(first.0.iter().map(|t| t.id));
+    longer.prompt.extend([1, 2, 3, 4, 5, 6, 7, 8]);
+    longer.adapter = Some(id(&adapters[0]));
+    let before = engine.stats().prefix_hits;
+    assert_eq!(tokens(engine.submit(longer).unwrap()).len(), 8);
+    assert_eq!(engine.stats().prefix_hits - before, 96);
+    assert!(matches!(
+        engine
+            .submit(Request::new(vec![1], 1))
+            .unwrap()
+            .blocking_next(),
+        Some(Event::Token(_))
+    ));
+}
+
+#[test]
+fn an_adapter_brought_ahead_should_be_there_when_it_is_asked_for_and_push_nobody_out() {
+    let config = config();
+    let adapters: Vec<Adapter> = (0..5)
+        .map(|n| adapter(&config, 4, Targets::AllLinear, n))
+        .collect();
+    let pages = slab_pages(&config, &adapters[0]);
+    let engine = engine(EngineOptions {
+        arena_pages: Some(10 + 3 * pages),
+        ..EngineOptions::default()
+    });
+    for adapter in &adapters {
+        register(&engine, adapter);
+        engine.prefetch_adapter(id(adapter)).unwrap();
+    }
+    let started = Instant::now();
+    while engine.stats().tiers.copies < 3 {
+        assert!(
+            started.elapsed() < Duration::from_secs(60),
+            "they never came"
+        );
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    let stream = engine.submit(asking(Some(id(&adapters[1])), 1, 3)).unwrap();
+    assert_eq!(tokens(stream).len(), 3);
+    let tiers = engine.stats().tiers;
+    assert_eq!((tiers.device_hits, tiers.device_evictions), (1, 0));
+    assert_eq!(engine.stats().device_adapters, 3);
+}
