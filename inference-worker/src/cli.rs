@@ -101,9 +101,19 @@ pub struct RunArgs {
     /// Requests in one step at most.
     #[arg(long, default_value_t = 64)]
     pub max_batch: usize,
-    /// Pages of the KV cache, 16 tokens each; chosen by the engine when absent.
-    #[arg(long)]
-    pub kv_pages: Option<u32>,
+    /// Memory for keys, values and adapters in use, MiB; chosen by the engine when absent.
+    #[arg(long, value_name = "MIB")]
+    pub device_memory: Option<usize>,
+    /// Memory for adapters read ahead or lately, MiB.
+    #[arg(long, value_name = "MIB", default_value_t = 1024)]
+    pub host_memory: usize,
+    /// Model whose adapter stays in memory ready for use, asked for or not: a name or a revision
+    /// number. Repeat for several.
+    #[arg(long, value_name = "MODEL")]
+    pub pin: Vec<String>,
+    /// Requests of one channel that wait or run at most.
+    #[arg(long, default_value_t = 256)]
+    pub channel_requests: usize,
 }
 
 /// Options of `join`.

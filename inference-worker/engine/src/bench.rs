@@ -5,16 +5,21 @@
 //! which changes slowly against a repeat, weighs on both sides.
 
 use crate::adapters::image::AdapterImage;
-use crate::adapters::AdapterId;
+use crate::adapters::{AdapterId, AdapterSource};
+use crate::backend::cpu::CpuBackend;
 use crate::engine::{Engine, EngineHandle};
 use crate::error::{AdapterError, EngineError, SubmitError};
 use crate::options::EngineOptions;
 use crate::request::Request;
-use openledger_model::{ModelConfig, ModelError, Weights};
+use openledger_model::{Adapter, ModelConfig, ModelError, Weights};
 use serde::Serialize;
 use std::fmt;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 use thiserror::Error;
+
+/// Bytes of the engines' arenas; what is not used takes no room.
+const ARENA_BYTES: usize = 1 << 30;
 
 /// Rank of all adapters of the bench; they are all-linear.
 const RANK: usize = 16;
@@ -89,6 +94,8 @@ pub struct LargeModel {
     pub parameters: u64,
     /// 16 requests with 16 adapters against 16 requests with 1.
     pub distinct_adapters: Ratio,
+    /// 64 requests with 64 adapters against 64 requests with 1.
+    pub many_adapters: Ratio,
     /// 16 requests at once against 1.
     pub batching: Ratio,
     /// The most different adapters that one forward pass held: 16, or the first ratio says nothing.
@@ -108,6 +115,10 @@ pub struct SmallModel {
     pub base_batch: f64,
     /// One request at a time.
     pub single: f64,
+    /// 32 requests over 5 adapters, 2,000 registered against 5 registered.
+    pub registered: Ratio,
+    /// 32 requests of the base, 2,000 adapters registered against none.
+    pub base_only: Ratio,
     /// HF PEFT switching adapters per request, for orientation.
     pub peft_switching: f64,
     /// HF PEFT mixing adapters in a batch, for orientation.
@@ -192,16 +203,52 @@ fn start(
         EngineOptions {
             threads: options.threads,
             batch_window: Duration::from_millis(5),
+            // Room for every adapter: what is measured is computing, not loading.
+            arena_pages: u32::try_from(ARENA_BYTES / CpuBackend::page_bytes_of(config)).ok(),
             ..EngineOptions::default()
         },
     )?;
-    let adapters = (0..adapters)
+    let adapters = hold(&engine, options, 0..adapters)?;
+    Ok((engine, adapters))
+}
+
+/// Adapters of seeded random weights, held in host memory and brought to the device.
+fn hold(
+    engine: &EngineHandle,
+    options: BenchOptions,
+    numbers: std::ops::Range<usize>,
+) -> Result<Vec<AdapterId>, BenchError> {
+    let config = engine.config();
+    numbers
         .map(|i| {
             let seed = options.seed.wrapping_mul(1_000).wrapping_add(i as u64);
-            engine.hold(AdapterImage::random(config, RANK, seed))
+            Ok(engine.hold(AdapterImage::random(config, RANK, seed))?)
         })
-        .collect::<Result<_, _>>()?;
-    Ok((engine, adapters))
+        .collect()
+}
+
+/// Never read: registered, and not asked for.
+struct Unread;
+
+impl AdapterSource for Unread {
+    fn read(&self, _: &ModelConfig) -> Result<Adapter, String> {
+        Err("nobody asks for it".to_owned())
+    }
+
+    fn tier(&self) -> &'static str {
+        "disk"
+    }
+}
+
+/// Registers adapters that nobody asks for, up to `total` in all.
+fn register_others(engine: &EngineHandle, total: usize) -> Result<(), BenchError> {
+    let source: Arc<dyn AdapterSource> = Arc::new(Unread);
+    for n in engine.stats().adapters..total {
+        let mut id = [0xee; 32];
+        id[..8].copy_from_slice(&(n as u64).to_le_bytes());
+        engine.register_adapter(AdapterId(id), Arc::clone(&source))?;
+    }
+    Ok(())
 }
 
 /// Output tokens per second of some requests sent at once, one per entry.
@@ -212,6 +259,8 @@ fn measure(
     output: usize,
 ) -> Result<f64, BenchError> {
     let vocabulary = engine.config().vocab_size;
+    let mut salt = [0; 32];
+    salt[..8].copy_from_slice(&engine.stats().steps.to_le_bytes());
     let started = Instant::now();
     let streams = adapters
         .iter()
@@ -220,6 +269,8 @@ fn measure(
             let prompt = (0..prompt).map(|p| ((p * 31 + i * 17 + 3) % vocabulary) as u32);
             let mut request = Request::new(prompt.collect(), output);
             request.adapter = *adapter;
+            // Prompts are the same in each repeat: nothing may be left of the one before.
+            request.cache_salt = salt;
             engine.submit(request)
         })
         .collect::<Result<Vec<_>, _>>()?;
@@ -281,10 +332,12 @@ fn large_model(
     progress: &mut impl FnMut(&str),
 ) -> Result<(LargeModel, String), BenchError> {
     const BATCH: usize = 16;
-    progress("drawing the large model's weights and 16 adapters");
+    const MANY: usize = 64;
+    progress("drawing the large model's weights and 64 adapters");
     let config = large_config();
-    let (engine, ids) = start(&config, options, BATCH)?;
-    let distinct: Vec<_> = ids.iter().copied().map(Some).collect();
+    let (engine, ids) = start(&config, options, MANY)?;
+    let many: Vec<_> = ids.iter().copied().map(Some).collect();
+    let distinct = many[..BATCH].to_vec();
     let same = vec![distinct[0]; BATCH];
     progress("large model: 16 adapters against 1");
     let distinct_adapters = ratio(
@@ -293,6 +346,16 @@ fn large_model(
         options.repeats,
         || measure(&engine, &distinct, 4, 24),
         || measure(&engine, &same, 4, 24),
+    )?;
+    let adapters_in_one_step = engine.stats().max_distinct_adapters_in_step;
+    progress("large model: 64 adapters against 1");
+    let one = vec![many[0]; MANY];
+    let many_adapters = ratio(
+        "64 distinct adapters / 1 adapter, batch 64",
+        0.90,
+        options.repeats,
+        || measure(&engine, &many, 4, 24),
+        || measure(&engine, &one, 4, 24),
     )?;
     progress("large model: batch 16 against 1");
     let batching = ratio(
@@ -305,8 +368,9 @@ fn large_model(
     let large = LargeModel {
         parameters: config.parameters(),
         distinct_adapters,
+        many_adapters,
         batching,
-        adapters_in_one_step: engine.stats().max_distinct_adapters_in_step,
+        adapters_in_one_step,
     };
     Ok((large, engine.backend().to_owned()))
 }
@@ -316,6 +380,8 @@ fn small_model(
     progress: &mut impl FnMut(&str),
 ) -> Result<SmallModel, BenchError> {
     const REQUESTS: usize = 32;
+    const REGISTERED: usize = 2_000;
+    const ACTIVE: usize = 5;
     progress("drawing the small model's weights and 64 adapters");
     let config = small_config();
     let (engine, ids) = start(&config, options, 64)?;
@@ -338,12 +404,34 @@ fn small_model(
         }
     }
     let [mixed_batch, one_adapter_batch, base_batch, single] = rates.map(|r| median(&r));
+    progress("small model: 2,000 registered adapters against 5, and against none");
+    register_others(&engine, REGISTERED)?;
+    let (few, five) = start(&config, options, ACTIVE)?;
+    let (none, _) = start(&config, options, 0)?;
+    let active: Vec<_> = (0..REQUESTS).map(|i| Some(five[i % ACTIVE])).collect();
+    let registered = ratio(
+        "2,000 registered / 5 registered, 5 active",
+        0.95,
+        options.repeats,
+        || measure(&engine, &active, 32, 32),
+        || measure(&few, &active, 32, 32),
+    )?;
+    let base = vec![None; REQUESTS];
+    let base_only = ratio(
+        "2,000 registered / none, base alone asked for",
+        0.98,
+        options.repeats,
+        || measure(&engine, &base, 32, 32),
+        || measure(&none, &base, 32, 32),
+    )?;
     Ok(SmallModel {
         parameters: config.parameters(),
         mixed_batch,
         one_adapter_batch,
         base_batch,
         single,
+        registered,
+        base_only,
         peft_switching: PEFT_SWITCHING,
         peft_mixed_batch: PEFT_MIXED_BATCH,
     })
@@ -374,6 +462,7 @@ impl fmt::Display for BenchReport {
             self.large.adapters_in_one_step
         )?;
         writeln!(f, "  {}", self.large.distinct_adapters)?;
+        writeln!(f, "  {}", self.large.many_adapters)?;
         writeln!(f, "  {}", self.large.batching)?;
         let small = &self.small;
         writeln!(
@@ -389,6 +478,8 @@ impl fmt::Display for BenchReport {
         ] {
             writeln!(f, "  {name:<44} {rate:>9.0}")?;
         }
+        writeln!(f, "  {}", small.registered)?;
+        writeln!(f, "  {}", small.base_only)?;
         write!(
             f,
             "  HF PEFT, another run, for orientation: {} switching, {} mixed batch",

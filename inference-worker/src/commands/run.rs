@@ -5,7 +5,7 @@ use crate::{
     cli::RunArgs,
     metrics,
     serve::{
-        catalog::{lay_out, Allowed, Catalog, Follower, LeastPrices, Loader},
+        catalog::{lay_out, Allowed, Catalog, Follower, LeastPrices, Loader, Pins},
         continuations::Continuations,
         facts::Facts,
         liveness,
@@ -18,7 +18,7 @@ use anyhow::{bail, Context, Result};
 use openledger_chain::{
     apis::models::GetBase, AccountId, ChainClient, Key, Submitter, SubmitterOptions,
 };
-use openledger_engine::{Engine, EngineOptions};
+use openledger_engine::{backend::cpu::CpuBackend, Engine, EngineOptions};
 use openledger_metering::Journal;
 use openledger_model::{ModelConfig, Weights};
 use openledger_store::Store;
@@ -33,6 +33,15 @@ use tokio::{net::TcpListener, signal, sync::watch};
 
 /// How long answers under way may take to end after a failure.
 const LAST_ANSWERS: Duration = Duration::from_secs(10);
+
+/// Bytes of a MiB.
+const MIB: usize = 1 << 20;
+
+/// Pages of the engine's arena that fit into so many MiB.
+fn arena_pages(config: &ModelConfig, mib: usize) -> u32 {
+    let pages = mib.saturating_mul(MIB) / CpuBackend::page_bytes_of(config).max(1);
+    u32::try_from(pages).unwrap_or(u32::MAX)
+}
 
 pub async fn run(args: RunArgs) -> Result<()> {
     metrics::install(args.metrics)?;
@@ -64,7 +73,9 @@ pub async fn run(args: RunArgs) -> Result<()> {
         &config,
         Weights::load(&folder, &config)?,
         EngineOptions {
-            kv_pages: args.kv_pages,
+            arena_pages: args.device_memory.map(|mib| arena_pages(&config, mib)),
+            host_bytes: args.host_memory.saturating_mul(MIB),
+            max_tenant_requests: args.channel_requests,
             max_running: args.max_batch,
             max_step_rows: args.max_batch.saturating_mul(4).max(256),
             batch_window: Duration::from_millis(args.batch_window),
@@ -95,6 +106,8 @@ pub async fn run(args: RunArgs) -> Result<()> {
     let allowed = Allowed::new(&args.models, least);
     let mut follower = Follower::new(client, loader, args.base, base.manifest, allowed);
     follower.follow(&service.catalog).await?;
+    let mut pins = Pins::new(&args.pin);
+    pins.apply(&service.catalog, &engine);
     for entry in follower.idle_entries() {
         tracing::warn!("--models {entry}: nothing on chain has this name or number yet");
     }
@@ -109,7 +122,7 @@ pub async fn run(args: RunArgs) -> Result<()> {
         "serving"
     );
     let (fails, failure) = watch::channel(None);
-    tokio::spawn(guard(service.clone(), follower, fails));
+    tokio::spawn(guard(service.clone(), follower, pins, fails));
     let stopping = {
         let failure = failure.clone();
         async move {
@@ -136,13 +149,18 @@ pub async fn run(args: RunArgs) -> Result<()> {
 }
 
 /// Runs the loops beside the requests; tells when something ended that nothing can be served without.
-async fn guard(service: Service, follower: Follower, fails: watch::Sender<Option<String>>) {
+async fn guard(
+    service: Service,
+    follower: Follower,
+    pins: Pins,
+    fails: watch::Sender<Option<String>>,
+) {
     let why = tokio::select! {
         panic = service.engine.ended() => match panic {
             Some(panic) => format!("the engine's thread panicked: {panic}"),
             None => "the engine's thread has ended".into(),
         },
-        ended = liveness::run(service.clone(), follower) => format!("{ended} has ended"),
+        ended = liveness::run(service.clone(), follower, pins) => format!("{ended} has ended"),
         _ = tokio::spawn(settlement::run(service.clone())) => "settlement has ended".into(),
     };
     tracing::error!("{why}: nothing new can be served, stopping");

@@ -9,11 +9,11 @@ use super::{
     sentence, sources, Service,
 };
 use crate::api::{error::ApiError, openai::CompletionRequest};
-use openledger_engine::{Event, FinishReason, Request, Sampling, SubmitError, TokenStream};
+use openledger_engine::{Event, FinishReason, Request, Sampling, SubmitError, Tenant, TokenStream};
 use openledger_metering::{journal::LaneGuard, Charge, DeliveredReceipt, LaneHead, SignedReceipt};
 use openledger_primitives::{
     receipt::{attribution_root, output_commit, BackendClass, Outcome, Receipt},
-    BlockNumber, Digest, FORMAT_VERSION,
+    BlockNumber, ChannelId, Digest, FORMAT_VERSION,
 };
 use serde_json::{json, Value};
 use std::{
@@ -106,6 +106,10 @@ pub async fn begin(
         None => payment.voucher.voucher.seed(),
     };
     engine_request.stop_tokens = service.engine.config().eos_token_ids.clone();
+    // Channels share the engine evenly, and none learns from its speed what another asked.
+    let channel = channel_digest(payment.voucher.voucher.channel);
+    engine_request.tenant = Tenant(channel);
+    engine_request.cache_salt = channel;
     let started = Instant::now();
     let stream = service.engine.submit(engine_request).map_err(refused)?;
     if let Some(receipt) = &payment.continues {
@@ -308,7 +312,9 @@ pub fn lane_state(service: &Service, channel: u64, lane: u16) -> Result<Value, A
 
 fn refused(error: SubmitError) -> ApiError {
     match error {
-        SubmitError::QueueFull(_) => ApiError::busy("Too many requests wait. Try again.", 1),
+        SubmitError::QueueFull { retry_after, .. } => {
+            ApiError::busy(sentence(&error), retry_after.as_secs())
+        }
         SubmitError::Stopped => ApiError::busy("The worker is shutting down.", 30),
         error => ApiError::invalid("invalid_request", sentence(&error)),
     }
@@ -329,6 +335,12 @@ pub(super) fn openledger_object(
 
 fn hex_of<T: parity_scale_codec::Encode>(value: &T) -> String {
     hex::encode(value.encode())
+}
+
+fn channel_digest(channel: ChannelId) -> Digest {
+    let mut digest = [0; 32];
+    digest[..8].copy_from_slice(&channel.to_le_bytes());
+    digest
 }
 
 /// The client's seed as the sampler's key: little-endian, padded with zeros.

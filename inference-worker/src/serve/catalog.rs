@@ -6,6 +6,7 @@ mod follower;
 mod index_check;
 mod loading;
 mod names;
+mod pins;
 mod rows;
 #[cfg(test)]
 mod samples;
@@ -13,6 +14,7 @@ mod samples;
 pub use allowed::{Allowed, LeastPrices};
 pub use follower::Follower;
 pub use loading::{lay_out, Loader};
+pub use pins::Pins;
 
 use names::Names;
 use openledger_chain::{

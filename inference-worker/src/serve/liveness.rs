@@ -4,7 +4,7 @@
 //! for its files, and meanwhile blocks must be seen and heartbeats sent.
 
 use super::{
-    catalog::{backoff::Backoff, Follower},
+    catalog::{backoff::Backoff, Follower, Pins},
     Service,
 };
 use anyhow::Result;
@@ -23,7 +23,7 @@ const LONGEST_WAIT: Duration = Duration::from_secs(600);
 
 /// Follows new blocks: freshens what is known, picks up revisions, announces them, and sends
 /// heartbeats. Returns only when one of these has ended, which none should: says which.
-pub async fn run(service: Service, follower: Follower) -> &'static str {
+pub async fn run(service: Service, follower: Follower, pins: Pins) -> &'static str {
     let (saw, blocks) = watch::channel(service.facts.best_block());
     let (serves, serving) = watch::channel(revisions(&service));
     let mut tasks = JoinSet::new();
@@ -31,7 +31,7 @@ pub async fn run(service: Service, follower: Follower) -> &'static str {
     tasks.spawn(named("heartbeats", beat(service.clone(), blocks.clone())));
     tasks.spawn(named(
         "following revisions",
-        follow(service.clone(), follower, blocks, serves),
+        follow(service.clone(), follower, pins, blocks, serves),
     ));
     tasks.spawn(named("announcing", announce(service, serving)));
     match tasks.join_next().await {
@@ -56,6 +56,7 @@ async fn watch_blocks(service: Service, saw: watch::Sender<BlockNumber>) {
 async fn follow(
     service: Service,
     mut follower: Follower,
+    mut pins: Pins,
     mut blocks: watch::Receiver<BlockNumber>,
     serves: watch::Sender<Vec<RevisionId>>,
 ) {
@@ -64,6 +65,7 @@ async fn follow(
             tracing::warn!(%error, "revisions are followed again at the next block");
         }
         // Also after an error: what was done of the round counts.
+        pins.apply(&service.catalog, &service.engine);
         let now = revisions(&service);
         serves.send_if_modified(|serving| {
             let changed = *serving != now;

@@ -15,8 +15,8 @@ use openledger_chain::{
     },
     ChainClient, ChainError,
 };
-use openledger_engine::{AdapterId, EngineHandle};
-use openledger_model::Adapter;
+use openledger_engine::{AdapterId, AdapterSource, EngineHandle};
+use openledger_model::{Adapter, ModelConfig};
 use openledger_primitives::{hash::blake2_256, revision::ModelRef, ContributionId, Digest};
 use openledger_spans::{Index, VersionRef};
 use openledger_store::Store;
@@ -176,9 +176,17 @@ impl Loader {
             params: info.facts.attribution,
             contributions,
         };
-        // Last, so that nothing that fails leaves an adapter behind in the pool.
+        // Last, so that nothing that fails leaves an adapter behind in the engine.
+        let id = AdapterId(adapter.digest);
+        let stored = Stored {
+            store: self.store.clone(),
+            folder: self.folder.clone(),
+            digest: info.facts.adapter_digest,
+        };
+        self.engine.register_adapter(id, Arc::new(stored))?;
+        self.engine.prefetch_adapter(id)?;
         Ok(Files {
-            adapter: Some(self.engine.load_adapter(&adapter)?),
+            adapter: Some(id),
             training: Some(Arc::new(training)),
         })
     }
@@ -226,6 +234,31 @@ impl Library for Loader {
 
     fn text(&self) -> TextModel {
         self.text.clone()
+    }
+}
+
+/// An adapter's files: laid out on disk, or once more from the store.
+struct Stored {
+    store: Store,
+    folder: PathBuf,
+    digest: Digest,
+}
+
+impl AdapterSource for Stored {
+    fn read(&self, config: &ModelConfig) -> Result<Adapter, String> {
+        let read = || -> Result<Adapter> {
+            let folder = lay_out(&self.store, &self.folder, "adapter", &self.digest)?;
+            Ok(Adapter::load(&folder, config)?)
+        };
+        read().map_err(|error| {
+            // What went wrong is for the operator; paths are nobody else's.
+            tracing::error!("the adapter 0x{}: {error:#}", hex::encode(self.digest));
+            "its files cannot be read".to_owned()
+        })
+    }
+
+    fn tier(&self) -> &'static str {
+        "disk"
     }
 }
 
