@@ -126,8 +126,13 @@ impl Loader {
     }
 
     fn files(&self, info: &RevisionInfo, on_chain: &OnChain) -> Result<Files> {
-        let folder = self.lay_out("adapter", &info.facts.adapter_digest)?;
-        let adapter = Adapter::load(&folder, self.engine.config())?;
+        let stored = Stored {
+            store: self.store.clone(),
+            manifest: info.facts.adapter_digest,
+        };
+        let adapter = stored
+            .load(self.engine.config())
+            .with_context(|| format!("the adapter 0x{}", hex::encode(stored.manifest)))?;
         ensure!(
             adapter.config.r == usize::from(info.facts.rank),
             "the adapter has rank {}, the revision says {}",
@@ -178,11 +183,6 @@ impl Loader {
         };
         // Last, so that nothing that fails leaves an adapter behind in the engine.
         let id = AdapterId(adapter.digest);
-        let stored = Stored {
-            store: self.store.clone(),
-            folder: self.folder.clone(),
-            digest: info.facts.adapter_digest,
-        };
         self.engine.register_adapter(id, Arc::new(stored))?;
         self.engine.prefetch_adapter(id)?;
         Ok(Files {
@@ -237,22 +237,38 @@ impl Library for Loader {
     }
 }
 
-/// An adapter's files: laid out on disk, or once more from the store.
+/// Most bytes of an adapter's configuration, and of its weights.
+const MOST_CONFIG: u64 = 1 << 20;
+const MOST_WEIGHTS: u64 = 1 << 31;
+
+/// An adapter in the store, read from there each time that the engine has it no more in memory.
 struct Stored {
     store: Store,
-    folder: PathBuf,
-    digest: Digest,
+    manifest: Digest,
+}
+
+impl Stored {
+    fn load(&self, config: &ModelConfig) -> Result<Adapter> {
+        let manifest = self.store.manifest(&self.manifest)?;
+        let file = |path: &str, most: u64| -> Result<Vec<u8>> {
+            let entry = manifest.files.iter().find(|entry| entry.path == path);
+            let entry = entry.with_context(|| format!("the folder has no {path}"))?;
+            Ok(self.store.get_bounded(&entry.digest, most)?)
+        };
+        let adapter = Adapter::from_bytes(
+            &file("adapter_config.json", MOST_CONFIG)?,
+            &file("adapter_model.safetensors", MOST_WEIGHTS)?,
+            config,
+        )?;
+        Ok(adapter)
+    }
 }
 
 impl AdapterSource for Stored {
     fn read(&self, config: &ModelConfig) -> Result<Adapter, String> {
-        let read = || -> Result<Adapter> {
-            let folder = lay_out(&self.store, &self.folder, "adapter", &self.digest)?;
-            Ok(Adapter::load(&folder, config)?)
-        };
-        read().map_err(|error| {
+        self.load(config).map_err(|error| {
             // What went wrong is for the operator; paths are nobody else's.
-            tracing::error!("the adapter 0x{}: {error:#}", hex::encode(self.digest));
+            tracing::error!("the adapter 0x{}: {error:#}", hex::encode(self.manifest));
             "its files cannot be read".to_owned()
         })
     }
