@@ -11,7 +11,7 @@ use crate::engine::{Engine, EngineHandle};
 use crate::error::{AdapterError, EngineError, SubmitError};
 use crate::options::EngineOptions;
 use crate::request::Request;
-use openledger_model::{Adapter, ModelConfig, ModelError, Weights};
+use openledger_model::{Adapter, Family, ModelConfig, ModelError, Weights};
 use serde::Serialize;
 use std::fmt;
 use std::sync::Arc;
@@ -160,6 +160,7 @@ pub fn run(
 /// Two layers of TinyLlama's shape with Llama's vocabulary: 155 M parameters.
 fn large_config() -> ModelConfig {
     ModelConfig {
+        family: Family::Llama,
         vocab_size: 32_000,
         hidden_size: 2048,
         intermediate_size: 5632,
@@ -180,6 +181,7 @@ fn large_config() -> ModelConfig {
 /// 6.5 M parameters.
 fn small_config() -> ModelConfig {
     ModelConfig {
+        family: Family::Llama,
         vocab_size: 6400,
         hidden_size: 256,
         intermediate_size: 704,

@@ -50,6 +50,14 @@ pub enum AdapterError {
         /// The matrix.
         module: &'static str,
     },
+    /// A pair has a magnitude (DoRA), which the engine does not compute.
+    #[error("layer {layer}: {module} has a lora_magnitude_vector (DoRA), which is not served")]
+    Magnitude {
+        /// The layer.
+        layer: usize,
+        /// The matrix.
+        module: &'static str,
+    },
     /// The pool's bytes are taken.
     #[error("the adapter needs {needed} bytes, {free} are free")]
     PoolFull {

@@ -1,10 +1,11 @@
 //! What the crate's own tests share.
 
-use openledger_model::ModelConfig;
+use openledger_model::{Family, ModelConfig};
 
 /// A model of one layer whose widths fill no vector.
 pub fn config() -> ModelConfig {
     ModelConfig {
+        family: Family::Llama,
         vocab_size: 8,
         hidden_size: 4,
         intermediate_size: 4,

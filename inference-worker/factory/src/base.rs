@@ -4,7 +4,7 @@ use std::fs;
 use std::path::Path;
 
 use candle_core::Var;
-use openledger_model::{ModelConfig, StoredType, Weights};
+use openledger_model::{Family, ModelConfig, StoredType, Weights};
 use serde::{Deserialize, Serialize};
 
 use crate::batch::{lanes, Shard};
@@ -55,6 +55,7 @@ impl Recipe {
 
     fn config(&self, vocab: usize, begin: u32, end: u32) -> ModelConfig {
         ModelConfig {
+            family: Family::Llama,
             vocab_size: vocab,
             hidden_size: self.hidden,
             intermediate_size: self.intermediate,

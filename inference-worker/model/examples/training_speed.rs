@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use candle_core::{Device, Tensor, Var};
 use openledger_model::{
-    forward, forward::loss, Adapter, LoraConfig, ModelConfig, Targets, Weights,
+    forward, forward::loss, Adapter, Family, LoraConfig, ModelConfig, Targets, Weights,
 };
 
 fn main() -> anyhow::Result<()> {
@@ -15,6 +15,7 @@ fn main() -> anyhow::Result<()> {
         .map_or(Ok(5), |steps| steps.parse())?;
     let (batch, seq) = (16, 128);
     let config = ModelConfig {
+        family: Family::Llama,
         vocab_size: 512,
         hidden_size: 192,
         intermediate_size: 512,

@@ -77,12 +77,14 @@ pub fn hidden_states(
         let lora = adapter.and_then(|adapter| adapter.layers.get(index));
         let sites = Sites { layer, lora };
         let normed = ops::rms_norm(&x, &layer.input_norm, eps)?;
-        let attended = ops::attention(
-            &sites.apply(Site::Q, &normed)?,
-            &sites.apply(Site::K, &normed)?,
-            &sites.apply(Site::V, &normed)?,
-            &shape,
-        )?;
+        let mut q = sites.apply(Site::Q, &normed)?;
+        let mut k = sites.apply(Site::K, &normed)?;
+        let v = sites.apply(Site::V, &normed)?;
+        if let Some(norm) = &layer.qk_norm {
+            q = norm_heads(&q, &norm.q, eps)?;
+            k = norm_heads(&k, &norm.k, eps)?;
+        }
+        let attended = ops::attention(&q, &k, &v, &shape)?;
         x = (x + sites.apply(Site::O, &attended)?)?;
         let normed = ops::rms_norm(&x, &layer.post_attention_norm, eps)?;
         let gated = ops::swiglu(
@@ -142,9 +144,27 @@ struct Sites<'a> {
 impl Sites<'_> {
     fn apply(&self, site: Site, x: &Tensor) -> Result<Tensor> {
         let weight = self.layer.site(site);
-        Ok(match self.lora.and_then(|lora| lora.get(site)) {
+        let y = match self.lora.and_then(|lora| lora.get(site)) {
             None => ops::linear(x, weight)?,
-            Some(pair) => ops::lora_linear(x, weight, &pair.a, &pair.b, pair.scale)?,
+            Some(pair) => {
+                let y = ops::lora_linear(x, weight, &pair.a, &pair.b, pair.scale)?;
+                match pair.row_factors(weight)? {
+                    None => y,
+                    Some(factors) => y.broadcast_mul(&factors)?,
+                }
+            }
+        };
+        Ok(match self.layer.bias(site) {
+            None => y,
+            Some(bias) => y.broadcast_add(bias)?,
         })
     }
+}
+
+/// Normalises each head of `x [batch, seq, heads * head_dim]` by `scale [head_dim]`.
+fn norm_heads(x: &Tensor, scale: &Tensor, eps: f32) -> Result<Tensor> {
+    let (batch, seq, width) = x.dims3()?;
+    let dim = scale.dims1()?;
+    let heads = x.reshape((batch, seq, width / dim, dim))?;
+    Ok(ops::rms_norm(&heads, scale, eps)?.reshape((batch, seq, width))?)
 }

@@ -1,5 +1,5 @@
-//! Llama-shaped causal language models: configuration, weights, PEFT adapters, and the plain
-//! differentiable forward pass.
+//! Causal language models of the shape of Llama (Llama, Mistral, Qwen2, Qwen3): configuration,
+//! weights, PEFT adapters (LoRA, rsLoRA, DoRA), and the plain differentiable forward pass.
 //!
 //! ```text
 //! config.json ─► ModelConfig ─┐
@@ -22,10 +22,10 @@ pub mod site;
 mod tensors;
 pub mod weights;
 
-pub use config::{ModelConfig, RopeScaling};
+pub use config::{Family, ModelConfig, RopeScaling};
 pub use error::{ModelError, Result};
 pub use forward::{forward, hidden_states, loss, token_losses};
 pub use peft::{Adapter, LayerLora, LoraConfig, LoraPair, Targets};
 pub use site::Site;
 pub use tensors::StoredType;
-pub use weights::{LayerWeights, Weights};
+pub use weights::{LayerWeights, QkNorm, QkvBias, Weights};

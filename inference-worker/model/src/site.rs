@@ -1,6 +1,6 @@
 //! The seven linear layers of a decoder layer, which an adapter may change.
 
-use crate::config::ModelConfig;
+use crate::config::{Family, ModelConfig};
 
 /// One linear layer of a decoder layer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -60,6 +60,11 @@ impl Site {
     /// Full name of the module in layer `layer`, such as `model.layers.0.self_attn.q_proj`.
     pub fn path(self, layer: usize) -> String {
         format!("model.layers.{layer}.{}", self.module())
+    }
+
+    /// Whether the layer has a bias, `[out]`, in models of this family.
+    pub fn has_bias(self, family: Family) -> bool {
+        family.qkv_bias() && matches!(self, Site::Q | Site::K | Site::V)
     }
 
     /// Shape of the weight: `(out, in)`.

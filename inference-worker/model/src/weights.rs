@@ -1,4 +1,4 @@
-//! The weights of a Llama model: loading, writing, and drawing at random.
+//! The weights of a model: loading, writing, and drawing at random.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -18,6 +18,9 @@ const INDEX: &str = "model.safetensors.index.json";
 const MAX_INDEX_BYTES: u64 = 64 << 20;
 /// Room for the header and for buffers that are ignored, beyond the weights themselves; bytes.
 const HEADER_ALLOWANCE: u64 = 16 << 20;
+/// Names of the head norms within a layer.
+const Q_NORM: &str = "self_attn.q_norm.weight";
+const K_NORM: &str = "self_attn.k_norm.weight";
 /// Standard deviation of random weights, as transformers draws them.
 const INITIAL_DEVIATION: f32 = 0.02;
 
@@ -55,9 +58,45 @@ pub struct LayerWeights {
     pub up: Tensor,
     /// Feed-forward down projection, `[hidden, intermediate]`.
     pub down: Tensor,
+    /// Biases of the query, key and value projections, in families that have them.
+    pub bias: Option<QkvBias>,
+    /// Norms of the heads of queries and keys, in families that have them.
+    pub qk_norm: Option<QkNorm>,
+}
+
+/// What is added to the queries, keys and values that the projections give.
+#[derive(Clone, Debug)]
+pub struct QkvBias {
+    /// `[heads * head_dim]`.
+    pub q: Tensor,
+    /// `[kv_heads * head_dim]`.
+    pub k: Tensor,
+    /// `[kv_heads * head_dim]`.
+    pub v: Tensor,
+}
+
+/// Scales of the root-mean-square norms that every head of the queries and of the keys goes through
+/// before it is rotated.
+#[derive(Clone, Debug)]
+pub struct QkNorm {
+    /// `[head_dim]`.
+    pub q: Tensor,
+    /// `[head_dim]`.
+    pub k: Tensor,
 }
 
 impl LayerWeights {
+    /// The bias at `site`, `[out]`, if it has one.
+    pub fn bias(&self, site: Site) -> Option<&Tensor> {
+        let bias = self.bias.as_ref()?;
+        match site {
+            Site::Q => Some(&bias.q),
+            Site::K => Some(&bias.k),
+            Site::V => Some(&bias.v),
+            Site::O | Site::Gate | Site::Up | Site::Down => None,
+        }
+    }
+
     /// The weight at `site`, `[out, in]`.
     pub fn site(&self, site: Site) -> &Tensor {
         match site {
@@ -148,8 +187,8 @@ impl Weights {
         })
     }
 
-    /// Draws weights from a seed: matrices normal with deviation 0.02, norms one. The same seed and
-    /// configuration give the same weights on every machine.
+    /// Draws weights from a seed: matrices and biases normal with deviation 0.02, norms one. The
+    /// same seed and configuration give the same weights on every machine.
     ///
     /// # Errors
     /// If a tensor cannot be allocated.
@@ -162,7 +201,7 @@ impl Weights {
                 .ok_or_else(|| ModelError::MissingTensor { name: name.into() })?
                 .as_slice();
             let count = shape.iter().product();
-            let values = if shape.len() == 1 {
+            let values = if is_norm(name) {
                 vec![1.0; count]
             } else {
                 normal(&mut rng, count, INITIAL_DEVIATION)
@@ -191,6 +230,13 @@ impl Weights {
             );
             for site in Site::ALL {
                 named.insert(format!("{}.weight", site.path(index)), layer.site(site));
+                if let Some(bias) = layer.bias(site) {
+                    named.insert(format!("{}.bias", site.path(index)), bias);
+                }
+            }
+            if let Some(norm) = &layer.qk_norm {
+                named.insert(format!("{prefix}.{Q_NORM}"), &norm.q);
+                named.insert(format!("{prefix}.{K_NORM}"), &norm.k);
             }
         }
         named
@@ -208,7 +254,13 @@ impl Weights {
             new.insert(name.clone(), replace(&name, tensor)?);
         }
         let mut take = |name: String| new.remove(&name).ok_or(ModelError::MissingTensor { name });
-        build(self.layers.len(), self.lm_head.is_none(), &mut take)
+        let parts = Parts {
+            layers: self.layers.len(),
+            tied: self.lm_head.is_none(),
+            bias: self.layers.iter().any(|layer| layer.bias.is_some()),
+            qk_norm: self.layers.iter().any(|layer| layer.qk_norm.is_some()),
+        };
+        build(&parts, &mut take)
     }
 
     /// Writes `model.safetensors` into `dir`, which is made if need be. The configuration is not
@@ -267,48 +319,91 @@ fn shapes(config: &ModelConfig) -> BTreeMap<String, Vec<usize>> {
         for site in Site::ALL {
             let (rows, columns) = site.shape(config);
             shapes.insert(format!("{}.weight", site.path(layer)), vec![rows, columns]);
+            if site.has_bias(config.family) {
+                shapes.insert(format!("{}.bias", site.path(layer)), vec![rows]);
+            }
+        }
+        if config.family.qk_norm() {
+            for norm in [Q_NORM, K_NORM] {
+                shapes.insert(format!("{prefix}.{norm}"), vec![config.head_dim]);
+            }
         }
     }
     shapes
 }
 
-fn assemble(config: &ModelConfig, mut take: impl FnMut(&str) -> Result<Tensor>) -> Result<Weights> {
-    build(
-        config.num_hidden_layers,
-        config.tie_word_embeddings,
-        &mut |name: String| take(&name),
-    )
+/// Whether the tensor of this name scales a norm, rather than being a matrix or a bias.
+fn is_norm(name: &str) -> bool {
+    name.ends_with("norm.weight")
 }
 
-fn build(
+fn assemble(config: &ModelConfig, mut take: impl FnMut(&str) -> Result<Tensor>) -> Result<Weights> {
+    let parts = Parts {
+        layers: config.num_hidden_layers,
+        tied: config.tie_word_embeddings,
+        bias: config.family.qkv_bias(),
+        qk_norm: config.family.qk_norm(),
+    };
+    build(&parts, &mut |name: String| take(&name))
+}
+
+/// Which tensors there are to take.
+struct Parts {
     layers: usize,
     tied: bool,
-    take: &mut impl FnMut(String) -> Result<Tensor>,
-) -> Result<Weights> {
+    bias: bool,
+    qk_norm: bool,
+}
+
+fn build(parts: &Parts, take: &mut impl FnMut(String) -> Result<Tensor>) -> Result<Weights> {
     Ok(Weights {
         embed: take("model.embed_tokens.weight".into())?,
-        layers: (0..layers)
-            .map(|layer| {
-                let prefix = format!("model.layers.{layer}");
-                let mut site = |site: Site| take(format!("{}.weight", site.path(layer)));
-                Ok(LayerWeights {
-                    q: site(Site::Q)?,
-                    k: site(Site::K)?,
-                    v: site(Site::V)?,
-                    o: site(Site::O)?,
-                    gate: site(Site::Gate)?,
-                    up: site(Site::Up)?,
-                    down: site(Site::Down)?,
-                    input_norm: take(format!("{prefix}.input_layernorm.weight"))?,
-                    post_attention_norm: take(format!("{prefix}.post_attention_layernorm.weight"))?,
-                })
-            })
+        layers: (0..parts.layers)
+            .map(|layer| build_layer(parts, layer, take))
             .collect::<Result<_>>()?,
         norm: take("model.norm.weight".into())?,
-        lm_head: if tied {
+        lm_head: if parts.tied {
             None
         } else {
             Some(take("lm_head.weight".into())?)
+        },
+    })
+}
+
+fn build_layer(
+    parts: &Parts,
+    layer: usize,
+    take: &mut impl FnMut(String) -> Result<Tensor>,
+) -> Result<LayerWeights> {
+    let prefix = format!("model.layers.{layer}");
+    let mut site = |site: Site| take(format!("{}.weight", site.path(layer)));
+    Ok(LayerWeights {
+        q: site(Site::Q)?,
+        k: site(Site::K)?,
+        v: site(Site::V)?,
+        o: site(Site::O)?,
+        gate: site(Site::Gate)?,
+        up: site(Site::Up)?,
+        down: site(Site::Down)?,
+        input_norm: take(format!("{prefix}.input_layernorm.weight"))?,
+        post_attention_norm: take(format!("{prefix}.post_attention_layernorm.weight"))?,
+        bias: if parts.bias {
+            let mut bias = |site: Site| take(format!("{}.bias", site.path(layer)));
+            Some(QkvBias {
+                q: bias(Site::Q)?,
+                k: bias(Site::K)?,
+                v: bias(Site::V)?,
+            })
+        } else {
+            None
+        },
+        qk_norm: if parts.qk_norm {
+            Some(QkNorm {
+                q: take(format!("{prefix}.{Q_NORM}"))?,
+                k: take(format!("{prefix}.{K_NORM}"))?,
+            })
+        } else {
+            None
         },
     })
 }

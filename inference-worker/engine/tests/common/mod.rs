@@ -9,12 +9,13 @@ use openledger_engine::backend::{Backend, StepBatch};
 use openledger_engine::kv::{pages_for, PAGE_TOKENS};
 use openledger_engine::lora::LoraBatch;
 use openledger_engine::{Engine, EngineHandle, EngineOptions, Request, TokenStream};
-use openledger_model::{Adapter, LoraConfig, ModelConfig, Site, Targets, Weights};
+use openledger_model::{Adapter, Family, LoraConfig, ModelConfig, Site, Targets, Weights};
 use std::sync::{mpsc, Arc};
 
 /// Grouped-query attention and widths that fill no vector.
 pub fn config() -> ModelConfig {
     ModelConfig {
+        family: Family::Llama,
         vocab_size: 101,
         hidden_size: 36,
         intermediate_size: 70,

@@ -7,6 +7,7 @@
 
 mod attention;
 mod cross_entropy;
+mod dora;
 mod gemm;
 mod linear;
 mod lora;
@@ -17,6 +18,7 @@ mod view;
 
 pub(crate) use attention::{attention, AttentionShape};
 pub(crate) use cross_entropy::{cross_entropy, negative_log_likelihoods};
+pub(crate) use dora::{low_rank_sum, row_lengths};
 pub(crate) use linear::linear;
 pub(crate) use lora::lora_linear;
 pub(crate) use rms_norm::rms_norm;

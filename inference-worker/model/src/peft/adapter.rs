@@ -5,16 +5,19 @@ use std::path::Path;
 
 use blake2::digest::consts::U32;
 use blake2::{Blake2b, Digest};
-use candle_core::{Device, Tensor, Var};
+use candle_core::{DType, Device, Tensor, Var};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
 use super::config::{LoraConfig, Plan, WHAT};
+use super::pair::{LayerLora, LoraPair};
 use crate::config::ModelConfig;
 use crate::error::{ModelError, Result};
 use crate::folder;
+use crate::ops;
 use crate::site::Site;
 use crate::tensors::{self, StoredType};
+use crate::weights::Weights;
 
 /// Largest accepted rank.
 pub const MAX_RANK: usize = 512;
@@ -24,7 +27,7 @@ const MAX_CONFIG_BYTES: u64 = 1 << 20;
 const HEADER_ALLOWANCE: u64 = 4 << 20;
 const DIGEST_DOMAIN: &[u8] = b"openledger/adapter/v1";
 
-/// A LoRA adapter on a base model.
+/// A low-rank adapter on a base model.
 #[derive(Clone, Debug)]
 pub struct Adapter {
     /// [`digest`] of the files that the adapter was loaded from, or would be saved to.
@@ -33,44 +36,6 @@ pub struct Adapter {
     pub config: LoraConfig,
     /// Changes to each decoder layer, first to last.
     pub layers: Vec<LayerLora>,
-}
-
-/// Changes to one decoder layer.
-#[derive(Clone, Debug, Default)]
-pub struct LayerLora {
-    pairs: [Option<LoraPair>; 7],
-}
-
-/// A low-rank change to one linear layer: `y += scale · (x Aᵀ) Bᵀ`.
-#[derive(Clone, Debug)]
-pub struct LoraPair {
-    /// `[r, in]`.
-    pub a: Tensor,
-    /// `[out, r]`.
-    pub b: Tensor,
-    /// `alpha / r`, or `alpha / √r` if rank-stabilised.
-    pub scale: f32,
-}
-
-impl LoraPair {
-    /// The rank.
-    pub fn rank(&self) -> usize {
-        self.a.dims().first().copied().unwrap_or(0)
-    }
-}
-
-impl LayerLora {
-    /// The change at `site`, if any.
-    pub fn get(&self, site: Site) -> Option<&LoraPair> {
-        self.pairs.get(site.index()).and_then(Option::as_ref)
-    }
-
-    /// Sets or removes the change at `site`.
-    pub fn set(&mut self, site: Site, pair: Option<LoraPair>) {
-        if let Some(slot) = self.pairs.get_mut(site.index()) {
-            *slot = pair;
-        }
-    }
 }
 
 /// The identity of an adapter: BLAKE2b-256 of
@@ -99,7 +64,7 @@ impl Adapter {
     pub fn load(dir: &Path, model: &ModelConfig) -> Result<Self> {
         let config = folder::read(dir, WHAT, MAX_CONFIG_BYTES)?;
         let parsed = LoraConfig::from_json(text(&config)?)?;
-        let limit = parameters(&parsed.plan(model)?, model) * 4 + HEADER_ALLOWANCE;
+        let limit = byte_limit(&parsed, &parsed.plan(model)?, model);
         let weights = folder::read(dir, WEIGHTS, limit)?;
         Self::from_bytes(&config, &weights, model)
     }
@@ -112,7 +77,7 @@ impl Adapter {
     pub fn from_bytes(config: &[u8], weights: &[u8], model: &ModelConfig) -> Result<Self> {
         let lora = LoraConfig::from_json(text(config)?)?;
         let plan = lora.plan(model)?;
-        let limit = parameters(&plan, model) * 4 + HEADER_ALLOWANCE;
+        let limit = byte_limit(&lora, &plan, model);
         if weights.len() as u64 > limit {
             return Err(ModelError::TooLarge {
                 path: WEIGHTS.into(),
@@ -125,13 +90,14 @@ impl Adapter {
             .iter()
             .map(|(name, view)| (name.to_string(), view))
             .collect();
-        let layers = assemble(&plan, model, |name, shape| {
+        let layers = assemble(&lora, &plan, model, |tensor, shape| {
+            let name = &tensor.name();
             let view = views
                 .remove(name)
                 .ok_or_else(|| ModelError::MissingTensor {
                     name: name.to_string(),
                 })?;
-            tensors::decode(name, &view, &shape)
+            tensors::decode(name, &view, shape)
         })?;
         if let Some((name, _)) = views.pop_first() {
             return Err(ModelError::UnexpectedTensor { name });
@@ -147,21 +113,66 @@ impl Adapter {
     /// `B` zero, so that it changes nothing yet.
     ///
     /// # Errors
-    /// If the configuration does not fit the model.
+    /// If the configuration does not fit the model, or asks for DoRA, whose magnitudes come from the
+    /// base weights: see [`Self::init_on`].
     pub fn init(model: &ModelConfig, config: LoraConfig, seed: u64) -> Result<Self> {
+        Self::fresh(model, config, seed, |_, _| {
+            Err(ModelError::unsupported(
+                WHAT,
+                "use_dora = true without the base weights",
+            ))
+        })
+    }
+
+    /// A fresh adapter as by [`Self::init`], on base weights that are there: a DoRA's magnitudes are
+    /// the lengths of the weights' rows, so that it changes nothing yet either.
+    ///
+    /// # Errors
+    /// If the configuration does not fit the model, or the model the weights.
+    pub fn init_on(
+        model: &ModelConfig,
+        weights: &Weights,
+        config: LoraConfig,
+        seed: u64,
+    ) -> Result<Self> {
+        Self::fresh(model, config, seed, |layer, site| {
+            let layer = weights.layers.get(layer).ok_or_else(|| {
+                ModelError::invalid("weights", "belong to a model of another depth")
+            })?;
+            Ok(ops::row_lengths(layer.site(site))?)
+        })
+    }
+
+    fn fresh(
+        model: &ModelConfig,
+        config: LoraConfig,
+        seed: u64,
+        magnitude: impl Fn(usize, Site) -> Result<Tensor>,
+    ) -> Result<Self> {
         let config = LoraConfig::from_json(&config.to_json())?;
         let plan = config.plan(model)?;
         let mut rng = ChaCha8Rng::seed_from_u64(seed);
-        let layers = assemble(&plan, model, |name, [rows, columns]| {
-            let values = if name.contains(".lora_A.") {
+        let layers = assemble(&config, &plan, model, |tensor, shape| match tensor.part {
+            Part::A => {
+                let columns = shape.last().copied().unwrap_or(1);
                 let bound = 1.0 / (columns as f32).sqrt();
-                (0..rows * columns)
+                let values: Vec<f32> = (0..shape.iter().product())
                     .map(|_| rng.random_range(-bound..bound))
-                    .collect()
-            } else {
-                vec![0f32; rows * columns]
-            };
-            Ok(Tensor::from_vec(values, (rows, columns), &Device::Cpu)?)
+                    .collect();
+                Ok(Tensor::from_vec(values, shape, &Device::Cpu)?)
+            }
+            Part::B => Ok(Tensor::zeros(shape, DType::F32, &Device::Cpu)?),
+            Part::Magnitude => {
+                let lengths = magnitude(tensor.layer, tensor.site)?;
+                if lengths.dims() != shape {
+                    return Err(ModelError::Shape {
+                        name: tensor.name(),
+                        expected: shape.to_vec(),
+                        found: lengths.dims().to_vec(),
+                    });
+                }
+                Ok(lengths)
+            }
         })?;
         let mut adapter = Self {
             digest: [0; 32],
@@ -173,7 +184,7 @@ impl Adapter {
         Ok(adapter)
     }
 
-    /// Turns every `A` and `B` into a variable, and returns the variables with their names in the
+    /// Turns every `A`, `B` and magnitude into a variable, and returns the variables with their names in the
     /// file, sorted. [`Self::digest`] keeps describing the adapter as it was; [`Self::to_bytes`]
     /// writes the variables' current values.
     ///
@@ -183,10 +194,16 @@ impl Adapter {
         let mut vars = Vec::new();
         for (index, layer) in self.layers.iter_mut().enumerate() {
             for site in Site::ALL {
-                let Some(pair) = layer.pairs.get_mut(site.index()).and_then(Option::as_mut) else {
+                let Some(pair) = layer.get_mut(site) else {
                     continue;
                 };
-                for (part, tensor) in [("A", &mut pair.a), ("B", &mut pair.b)] {
+                let parts = [
+                    (Part::A, Some(&mut pair.a)),
+                    (Part::B, Some(&mut pair.b)),
+                    (Part::Magnitude, pair.magnitude.as_mut()),
+                ];
+                for (part, tensor) in parts {
+                    let Some(tensor) = tensor else { continue };
                     let var = Var::from_tensor(tensor)?;
                     *tensor = var.as_tensor().clone();
                     vars.push((key(index, site, part), var));
@@ -203,8 +220,11 @@ impl Adapter {
         for (index, layer) in self.layers.iter().enumerate() {
             for site in Site::ALL {
                 if let Some(pair) = layer.get(site) {
-                    named.insert(key(index, site, "A"), &pair.a);
-                    named.insert(key(index, site, "B"), &pair.b);
+                    named.insert(key(index, site, Part::A), &pair.a);
+                    named.insert(key(index, site, Part::B), &pair.b);
+                    if let Some(magnitude) = &pair.magnitude {
+                        named.insert(key(index, site, Part::Magnitude), magnitude);
+                    }
                 }
             }
         }
@@ -237,7 +257,7 @@ impl Adapter {
         let pairs = self
             .layers
             .iter()
-            .flat_map(|layer| layer.pairs.iter().flatten());
+            .flat_map(|layer| Site::ALL.into_iter().filter_map(|site| layer.get(site)));
         pairs.map(LoraPair::rank).max().unwrap_or(0)
     }
 
@@ -250,30 +270,60 @@ impl Adapter {
     }
 }
 
+/// Which tensor of a pair.
+#[derive(Clone, Copy)]
+enum Part {
+    A,
+    B,
+    Magnitude,
+}
+
+/// The place of one tensor in an adapter.
+struct Place {
+    layer: usize,
+    site: Site,
+    part: Part,
+}
+
+impl Place {
+    fn name(&self) -> String {
+        key(self.layer, self.site, self.part)
+    }
+}
+
 /// Name of one tensor in the file.
-fn key(layer: usize, site: Site, part: &str) -> String {
-    format!("base_model.model.{}.lora_{part}.weight", site.path(layer))
+fn key(layer: usize, site: Site, part: Part) -> String {
+    let part = match part {
+        Part::A => "lora_A.weight",
+        Part::B => "lora_B.weight",
+        Part::Magnitude => "lora_magnitude_vector",
+    };
+    format!("base_model.model.{}.{part}", site.path(layer))
 }
 
 fn text(config: &[u8]) -> Result<&str> {
     std::str::from_utf8(config).map_err(|_| ModelError::invalid(WHAT, "is not UTF-8 text"))
 }
 
-fn parameters(plan: &Plan, model: &ModelConfig) -> u64 {
+/// Most bytes that the weights of an adapter of this plan can take, stored as f32.
+fn byte_limit(config: &LoraConfig, plan: &Plan, model: &ModelConfig) -> u64 {
     let sites = plan.iter().flat_map(|sites| sites.iter().zip(Site::ALL));
-    sites
+    let values: u64 = sites
         .filter_map(|(slot, site)| {
             let (rank, _) = (*slot)?;
             let (out, inner) = site.shape(model);
-            Some((rank * (out + inner)) as u64)
+            let magnitudes = if config.use_dora { out } else { 0 };
+            Some((rank * (out + inner) + magnitudes) as u64)
         })
-        .sum()
+        .sum();
+    values * 4 + HEADER_ALLOWANCE
 }
 
 fn assemble(
+    config: &LoraConfig,
     plan: &Plan,
     model: &ModelConfig,
-    mut take: impl FnMut(&str, [usize; 2]) -> Result<Tensor>,
+    mut take: impl FnMut(&Place, &[usize]) -> Result<Tensor>,
 ) -> Result<Vec<LayerLora>> {
     plan.iter()
         .enumerate()
@@ -282,9 +332,28 @@ fn assemble(
             for (slot, site) in sites.iter().zip(Site::ALL) {
                 let Some((rank, scale)) = *slot else { continue };
                 let (out, inner) = site.shape(model);
-                let a = take(&key(index, site, "A"), [rank, inner])?;
-                let b = take(&key(index, site, "B"), [out, rank])?;
-                layer.set(site, Some(LoraPair { a, b, scale }));
+                let mut part = |part: Part, shape: &[usize]| {
+                    let place = Place {
+                        layer: index,
+                        site,
+                        part,
+                    };
+                    take(&place, shape)
+                };
+                let a = part(Part::A, &[rank, inner])?;
+                let b = part(Part::B, &[out, rank])?;
+                let magnitude = if config.use_dora {
+                    Some(part(Part::Magnitude, &[out])?)
+                } else {
+                    None
+                };
+                let pair = LoraPair {
+                    a,
+                    b,
+                    scale,
+                    magnitude,
+                };
+                layer.set(site, Some(pair));
             }
             Ok(layer)
         })

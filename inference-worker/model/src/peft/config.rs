@@ -37,6 +37,7 @@ const READ: &[&str] = &[
     "rank_pattern",
     "target_modules",
     "task_type",
+    "use_dora",
     "use_rslora",
 ];
 
@@ -61,6 +62,8 @@ pub struct LoraConfig {
     pub alpha_pattern: BTreeMap<String, f64>,
     /// Whether the scale is `alpha / √r` (rank-stabilised) rather than `alpha / r`.
     pub use_rslora: bool,
+    /// Whether each changed weight has its rows brought to a learned length (DoRA).
+    pub use_dora: bool,
     /// Share of inputs dropped in training; of no effect in the forward pass.
     pub dropout: f64,
     /// The base model's name, for people; the chain names it by digest.
@@ -78,6 +81,7 @@ impl LoraConfig {
             rank_pattern: BTreeMap::new(),
             alpha_pattern: BTreeMap::new(),
             use_rslora: false,
+            use_dora: false,
             dropout: 0.0,
             base_model_name_or_path: None,
         }
@@ -113,16 +117,8 @@ impl LoraConfig {
                 .transpose()?,
             rank_pattern: patterns("rank_pattern", get("rank_pattern"), rank)?,
             alpha_pattern: patterns("alpha_pattern", get("alpha_pattern"), number)?,
-            use_rslora: match get("use_rslora") {
-                None => false,
-                Some(Value::Bool(flag)) => *flag,
-                Some(other) => {
-                    return Err(ModelError::invalid(
-                        WHAT,
-                        format!("use_rslora {other} is not true or false"),
-                    ))
-                }
-            },
+            use_rslora: flag("use_rslora", get("use_rslora"))?,
+            use_dora: flag("use_dora", get("use_dora"))?,
             dropout: match get("lora_dropout") {
                 None => 0.0,
                 Some(value) => number("lora_dropout", value)?,
@@ -159,7 +155,7 @@ impl LoraConfig {
             "rank_pattern": self.rank_pattern,
             "target_modules": self.targets.to_value(),
             "task_type": "CAUSAL_LM",
-            "use_dora": false,
+            "use_dora": self.use_dora,
             "use_rslora": self.use_rslora,
         });
         format!("{config:#}\n")
@@ -265,6 +261,17 @@ fn refuse_variants(fields: &Map<String, Value>) -> Result<()> {
         }
     }
     Ok(())
+}
+
+fn flag(name: &str, value: Option<&Value>) -> Result<bool> {
+    match value {
+        None => Ok(false),
+        Some(Value::Bool(flag)) => Ok(*flag),
+        Some(other) => Err(ModelError::invalid(
+            WHAT,
+            format!("{name} {other} is not true or false"),
+        )),
+    }
 }
 
 fn rank(name: &str, value: &Value) -> Result<usize> {

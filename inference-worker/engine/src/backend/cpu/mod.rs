@@ -126,6 +126,18 @@ impl CpuBackend {
 impl Layer {
     fn new(config: &ModelConfig, index: usize, layer: &LayerWeights) -> Result<Self, EngineError> {
         let name = |part: &str| format!("layer {index} {part}");
+        let additions = [
+            ("self_attn.{q,k,v}_proj.bias", layer.bias.is_some()),
+            ("self_attn.{q,k}_norm", layer.qk_norm.is_some()),
+        ];
+        for (part, present) in additions {
+            if present {
+                return Err(EngineError::Weights {
+                    name: name(part),
+                    reason: "this backend does not compute it".to_owned(),
+                });
+            }
+        }
         let site = |site: Site| {
             let (outputs, inputs) = site.shape(config);
             matrix(&name(site.module()), layer.site(site), outputs, inputs)
