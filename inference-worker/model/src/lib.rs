@@ -25,7 +25,7 @@ pub mod weights;
 pub use config::{Family, ModelConfig, RopeScaling};
 pub use error::{ModelError, Result};
 pub use forward::{forward, hidden_states, loss, token_losses};
-pub use peft::{Adapter, LayerLora, LoraConfig, LoraPair, Targets};
+pub use peft::{merge, Adapter, LayerLora, LoraConfig, LoraPair, Merged, Targets};
 pub use site::Site;
 pub use tensors::StoredType;
 pub use weights::{LayerWeights, QkNorm, QkvBias, Weights};

@@ -5,10 +5,12 @@
 
 mod adapter;
 mod config;
+mod merge;
 mod pair;
 mod targets;
 
 pub use adapter::{digest, Adapter, MAX_RANK};
 pub use config::{LoraConfig, Plan};
+pub use merge::{merge, Merged};
 pub use pair::{LayerLora, LoraPair};
 pub use targets::Targets;
