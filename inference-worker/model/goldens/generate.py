@@ -1,5 +1,5 @@
-"""Writes the golden folders beside this file: small random Llama models and LoRA adapters as
-transformers and PEFT save them, and the logits that those libraries compute.
+"""Writes the golden folders beside this file: small random models of four families and their
+adapters as transformers and PEFT save them, and the logits that those libraries compute.
 
     python -m venv venv && venv/bin/pip install -r requirements.txt && venv/bin/python generate.py
 
@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
 from safetensors.torch import save_file
-from transformers import LlamaConfig, LlamaForCausalLM
+from transformers import AutoConfig, AutoModelForCausalLM
 
 HERE = Path(__file__).parent
 VOCAB = 160
@@ -37,6 +37,28 @@ COMMON = dict(
     eos_token_id=2,
 )
 ALL = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
+
+# Ranks 4, 8, 16 and 64 in one adapter, and alphas of some modules.
+RAGGED = dict(
+    r=8,
+    lora_alpha=8,
+    target_modules=ALL,
+    rank_pattern={"q_proj": 4, "o_proj": 16, "layers.1.mlp.down_proj": 64},
+    alpha_pattern={"v_proj": 12, "layers.0.mlp.up_proj": 3},
+    use_rslora=True,
+    stored=torch.bfloat16,
+)
+
+# What every family after the first has: LoRA and DoRA, each plain and with all that varies.
+ADAPTERS = {
+    "r4": dict(r=4, lora_alpha=16, target_modules=["q_proj", "v_proj"]),
+    "ragged": RAGGED,
+    "r8-dora": dict(
+        r=8, lora_alpha=8, target_modules=["k_proj", "v_proj", "o_proj", "gate_proj"], use_dora=True
+    ),
+    "ragged-dora": dict(**RAGGED, use_dora=True),
+}
+SMALL = dict(hidden_size=32, intermediate_size=40, rms_norm_eps=1e-6)
 
 MODELS = {
     "llama2": dict(
@@ -77,8 +99,13 @@ MODELS = {
                 alpha_pattern={"o_proj": 40, "layers.1.mlp.up_proj": 5},
             ),
             "r64-regex": dict(
-                r=64, lora_alpha=64, target_modules=r"model\.layers\.\d+\.self_attn\.(q|o)_proj"
+                r=64,
+                lora_alpha=64,
+                target_modules=r"model\.layers\.\d+\.self_attn\.(q|o)_proj",
+                stored=torch.bfloat16,
             ),
+            "r8-dora": dict(**ADAPTERS["r8-dora"], prompts=3),
+            "ragged-dora": dict(**ADAPTERS["ragged-dora"], prompts=3),
         },
     ),
     "tied": dict(
@@ -110,6 +137,52 @@ MODELS = {
         shard="64KB",
         adapters={},
     ),
+    "mistral": dict(
+        config=dict(
+            **SMALL,
+            model_type="mistral",
+            num_attention_heads=4,
+            num_key_value_heads=2,
+            head_dim=16,
+            sliding_window=None,
+            rope_parameters={"rope_type": "default", "rope_theta": 1000000.0},
+            tie_word_embeddings=False,
+        ),
+        stored=torch.bfloat16,
+        prompts=3,
+        adapters=ADAPTERS,
+    ),
+    # The window is longer than the context, and turned off.
+    "qwen2": dict(
+        config=dict(
+            **SMALL,
+            model_type="qwen2",
+            num_attention_heads=4,
+            num_key_value_heads=2,
+            sliding_window=256,
+            use_sliding_window=False,
+            rope_parameters={"rope_type": "default", "rope_theta": 1000000.0},
+            tie_word_embeddings=False,
+        ),
+        stored=torch.bfloat16,
+        prompts=3,
+        adapters=ADAPTERS,
+    ),
+    # The queries are wider than the hidden states.
+    "qwen3": dict(
+        config=dict(
+            **SMALL,
+            model_type="qwen3",
+            num_attention_heads=4,
+            num_key_value_heads=1,
+            head_dim=12,
+            rope_parameters={"rope_type": "default", "rope_theta": 1000000.0},
+            tie_word_embeddings=True,
+        ),
+        stored=torch.bfloat16,
+        prompts=3,
+        adapters=ADAPTERS,
+    ),
 }
 
 generator = torch.Generator().manual_seed(11)
@@ -118,10 +191,10 @@ PROMPTS = [
 ]
 
 
-def logits(model):
-    """Logits of every prompt, `[tokens, vocab]` each."""
+def logits(model, prompts):
+    """Logits of the first `prompts` prompts, `[tokens, vocab]` each."""
     with torch.no_grad():
-        return [model(torch.tensor([prompt])).logits[0].float() for prompt in PROMPTS]
+        return [model(torch.tensor([prompt])).logits[0].float() for prompt in PROMPTS[:prompts]]
 
 
 def save_expected(folder, name, values):
@@ -130,48 +203,75 @@ def save_expected(folder, name, values):
     save_file(named, folder / f"{name}.safetensors")
 
 
+def effect(with_adapter, without):
+    """The least by which the adapter moves some logit, over all positions."""
+    moves = [(a - b).abs().amax(dim=-1).min() for a, b in zip(with_adapter, without)]
+    return min(moves)
+
+
 def build(seed, name, spec):
     folder = HERE / name
     shutil.rmtree(folder, ignore_errors=True)
     torch.manual_seed(seed)
-    config = LlamaConfig(**COMMON, **spec["config"])
-    model = LlamaForCausalLM(config).to(spec["stored"])
+    config = AutoConfig.for_model(**{"model_type": "llama", **COMMON, **spec["config"]})
+    model = AutoModelForCausalLM.from_config(config, dtype=torch.float32).to(spec["stored"])
     for parameter_name, parameter in model.named_parameters():
         if "norm" in parameter_name:
             parameter.data.uniform_(0.5, 1.5)
+        # Fresh biases are zero: a forgotten one would not show.
+        if parameter_name.endswith("bias"):
+            parameter.data.uniform_(-0.5, 0.5)
     model.generation_config.do_sample = False
     model.save_pretrained(folder, max_shard_size=spec.get("shard", "5GB"))
     (folder / "generation_config.json").unlink(missing_ok=True)
 
     def base():
-        return LlamaForCausalLM.from_pretrained(
+        return AutoModelForCausalLM.from_pretrained(
             folder, dtype=torch.float32, attn_implementation="eager"
         ).eval()
 
-    plain = logits(base())
+    plain = logits(base(), spec.get("prompts"))
     save_expected(folder / "expected", "base", plain)
     for adapter, options in spec["adapters"].items():
+        options = dict(options)
+        prompts = options.pop("prompts", spec.get("prompts"))
+        stored = options.pop("stored", None)
         # Random B: a fresh adapter would change nothing.
         lora = LoraConfig(task_type="CAUSAL_LM", init_lora_weights=False, **options)
         wrapped = get_peft_model(base(), lora)
-        # One of the stored types that adapters come in, besides f32.
-        if adapter.startswith("r64"):
-            for parameter_name, parameter in wrapped.named_parameters():
-                if "lora_" in parameter_name:
-                    parameter.data = parameter.data.bfloat16()
+        for parameter_name, parameter in wrapped.named_parameters():
+            # Fresh magnitudes are the lengths that the rows have: DoRA would be LoRA.
+            if "lora_magnitude_vector" in parameter_name:
+                parameter.data *= torch.empty_like(parameter).uniform_(0.5, 1.5)
+            # One of the stored types that adapters come in, besides f32.
+            if "lora_" in parameter_name and stored:
+                parameter.data = parameter.data.to(stored)
         target = folder / "adapters" / adapter
         wrapped.save_pretrained(target)
         (target / "README.md").unlink(missing_ok=True)
         path = target / "adapter_config.json"
         text = json.loads(path.read_text())
         text["base_model_name_or_path"] = name
+        # PEFT keeps them as a set, whose order differs from run to run.
+        for field in ["target_modules", "exclude_modules"]:
+            if isinstance(text[field], list):
+                text[field].sort()
         path.write_text(json.dumps(text, indent=2, sort_keys=True) + "\n")
 
-        changed = logits(PeftModel.from_pretrained(base(), target, autocast_adapter_dtype=True).eval())
-        for with_adapter, without in zip(changed, plain):
-            difference = (with_adapter - without).abs().amax(dim=-1).min()
-            assert difference >= 0.05, (name, adapter, difference)
-        save_expected(folder / "expected", adapter, changed)
+        def changed():
+            return PeftModel.from_pretrained(base(), target, autocast_adapter_dtype=True).eval()
+
+        found = logits(changed(), prompts)
+        assert effect(found, plain) >= 0.05, (name, adapter)
+        if lora.use_dora:
+            undone = changed()
+            for module in undone.modules():
+                if hasattr(module, "use_dora"):
+                    module.use_dora = {key: False for key in module.use_dora}
+                if hasattr(module, "lora_variant"):
+                    module.lora_variant.clear()
+            assert effect(found, logits(undone, prompts)) >= 0.05, (name, adapter, "magnitude")
+        save_expected(folder / "expected", adapter, found)
 
 
 def main():

@@ -4,14 +4,28 @@ use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
 use candle_core::{Device, Tensor};
-use openledger_model::{forward, Adapter, ModelConfig, Site, Weights};
+use openledger_model::{forward, merge, Adapter, ModelConfig, Site, Weights};
 
 const TOLERANCE: f32 = 1e-5;
-const ADAPTERS: [(&str, &[&str]); 4] = [
+const EFFECT: f32 = 0.05;
+const ADAPTERS: [(&str, &[&str]); 7] = [
     ("llama2", &["r4", "r16"]),
-    ("llama3", &["r4", "r8-rslora", "r16-patterns", "r64-regex"]),
+    (
+        "llama3",
+        &[
+            "r4",
+            "r8-rslora",
+            "r16-patterns",
+            "r64-regex",
+            "r8-dora",
+            "ragged-dora",
+        ],
+    ),
     ("tied", &["r8-exclude"]),
     ("sharded", &[]),
+    ("mistral", &["r4", "ragged", "r8-dora", "ragged-dora"]),
+    ("qwen2", &["r4", "ragged", "r8-dora", "ragged-dora"]),
+    ("qwen3", &["r4", "ragged", "r8-dora", "ragged-dora"]),
 ];
 
 fn goldens() -> PathBuf {
@@ -22,6 +36,7 @@ fn prompts() -> Vec<Vec<u32>> {
     serde_json::from_slice(&std::fs::read(goldens().join("prompts.json")).unwrap()).unwrap()
 }
 
+/// Logits of the first prompts: of as many as the file holds.
 fn expected(model: &str, name: &str) -> Vec<Vec<Vec<f32>>> {
     let path = goldens()
         .join(model)
@@ -65,6 +80,14 @@ fn differences(a: &[Vec<f32>], b: &[Vec<f32>]) -> Vec<f32> {
     a.iter().zip(b).map(row).collect()
 }
 
+fn largest(differences: Vec<f32>) -> f32 {
+    differences.into_iter().fold(0.0, f32::max)
+}
+
+fn least(differences: Vec<f32>) -> f32 {
+    differences.into_iter().fold(f32::INFINITY, f32::min)
+}
+
 #[test]
 fn logits_match_transformers_and_peft() {
     let prompts = prompts();
@@ -73,35 +96,101 @@ fn logits_match_transformers_and_peft() {
         let config = ModelConfig::from_dir(&dir).unwrap();
         let weights = Weights::load(&dir, &config).unwrap();
         let base = expected(model, "base");
-        assert_eq!(base.len(), prompts.len());
+        assert!(base.len() >= 3);
         for (prompt, expected) in prompts.iter().zip(&base) {
             let ours = logits(&config, &weights, None, prompt);
-            let worst = differences(&ours, expected).into_iter().fold(0.0, f32::max);
-            assert!(
-                worst <= TOLERANCE,
-                "{model}, {} tokens: {worst}",
-                prompt.len()
-            );
+            let worst = largest(differences(&ours, expected));
+            let tokens = prompt.len();
+            assert!(worst <= TOLERANCE, "{model}, {tokens} tokens: {worst}");
         }
         for name in adapters {
             let adapter = Adapter::load(&dir.join("adapters").join(name), &config).unwrap();
             let with_adapter = expected(model, name);
-            for (index, prompt) in prompts.iter().enumerate() {
-                let ours = logits(&config, &weights, Some(&adapter), prompt);
-                let worst = differences(&ours, &with_adapter[index])
-                    .into_iter()
-                    .fold(0.0, f32::max);
+            assert!(with_adapter.len() >= 3);
+            for (index, expected) in with_adapter.iter().enumerate() {
+                let tokens = prompts[index].len();
+                let ours = logits(&config, &weights, Some(&adapter), &prompts[index]);
+                let worst = largest(differences(&ours, expected));
                 assert!(
                     worst <= TOLERANCE,
-                    "{model}/{name}, {} tokens: {worst}",
-                    prompt.len()
+                    "{model}/{name}, {tokens} tokens: {worst}"
                 );
-                let least = differences(&ours, &base[index])
-                    .into_iter()
-                    .fold(f32::INFINITY, f32::min);
-                assert!(least >= 0.05, "{model}/{name} changes too little: {least}");
+                let least = least(differences(&ours, &base[index]));
+                assert!(
+                    least >= EFFECT,
+                    "{model}/{name} changes too little: {least}"
+                );
             }
         }
+    }
+}
+
+#[test]
+fn the_magnitudes_of_dora_are_not_those_of_fresh_adapters() {
+    for model in ["llama3", "mistral", "qwen2", "qwen3"] {
+        let dir = goldens().join(model);
+        let config = ModelConfig::from_dir(&dir).unwrap();
+        let weights = Weights::load(&dir, &config).unwrap();
+        for name in ["r8-dora", "ragged-dora"] {
+            let adapter = Adapter::load(&dir.join("adapters").join(name), &config).unwrap();
+            let mut without = adapter.clone();
+            for layer in &mut without.layers {
+                for site in Site::ALL {
+                    let pair = layer.get(site).cloned();
+                    layer.set(
+                        site,
+                        pair.map(|mut pair| {
+                            assert!(pair.magnitude.take().is_some());
+                            pair
+                        }),
+                    );
+                }
+            }
+            let prompt = &prompts()[2];
+            let with = logits(&config, &weights, Some(&adapter), prompt);
+            let without = logits(&config, &weights, Some(&without), prompt);
+            let least = least(differences(&with, &without));
+            assert!(least >= EFFECT, "{model}/{name}: {least}");
+        }
+    }
+}
+
+#[test]
+fn merged_adapters_match_transformers_and_peft() {
+    for (model, adapters) in ADAPTERS {
+        let dir = goldens().join(model);
+        let config = ModelConfig::from_dir(&dir).unwrap();
+        let mut weights = Weights::load(&dir, &config).unwrap();
+        for name in adapters {
+            let adapter = Adapter::load(&dir.join("adapters").join(name), &config).unwrap();
+            let merged = merge(&mut weights, &adapter).unwrap();
+            for (prompt, expected) in prompts().iter().zip(&expected(model, name)) {
+                let ours = logits(&config, &weights, None, prompt);
+                let worst = largest(differences(&ours, expected));
+                assert!(worst <= 1e-4, "{model}/{name}: {worst}");
+            }
+            merged.unmerge(&mut weights).unwrap();
+        }
+        let prompt = &prompts()[2];
+        let worst = differences(
+            &logits(&config, &weights, None, prompt),
+            &expected(model, "base")[2],
+        );
+        assert!(largest(worst) <= TOLERANCE, "{model}: unmerged");
+    }
+}
+
+#[test]
+fn configurations_that_transformers_4_writes_read_like_those_of_5() {
+    for (model, _) in ADAPTERS {
+        let dir = goldens().join(model);
+        let four = std::fs::read_to_string(dir.join("config4.json")).unwrap();
+        assert!(four.contains("\"transformers_version\": \"4."));
+        assert_eq!(
+            ModelConfig::from_json(&four).unwrap(),
+            ModelConfig::from_dir(&dir).unwrap(),
+            "{model}"
+        );
     }
 }
 
@@ -120,9 +209,7 @@ fn a_batch_of_sequences_gives_each_its_own_logits() {
         .to_vec3()
         .unwrap();
     let expected = expected("llama3", "base");
-    let worst = |ours: &[Vec<f32>], theirs: &[Vec<f32>]| {
-        differences(ours, theirs).into_iter().fold(0.0, f32::max)
-    };
+    let worst = |ours: &[Vec<f32>], theirs: &[Vec<f32>]| largest(differences(ours, theirs));
     assert!(worst(&both[0], &expected[3]) <= TOLERANCE);
     assert!(worst(&both[1][..short.len()], &expected[2]) <= TOLERANCE);
 }
@@ -156,33 +243,47 @@ fn patterns_and_variants_reach_the_sites_that_peft_gives_them() {
         (8.0 / 8f64.sqrt()) as f32
     );
 
+    // Ranks 4, 8, 16 and 64 side by side, rank-stabilised, with alphas of their own.
+    let ragged = load("ragged-dora");
+    let pair = |layer: usize, site| ragged.layers[layer].get(site).unwrap();
+    let ranks = [(0, Site::Q), (1, Site::K), (0, Site::O), (1, Site::Down)];
+    assert_eq!(
+        ranks.map(|(layer, site)| pair(layer, site).rank()),
+        [4, 8, 16, 64]
+    );
+    assert_eq!(pair(0, Site::Down).rank(), 8);
+    assert_eq!(pair(1, Site::Down).scale, 1.0);
+    assert_eq!(pair(0, Site::V).scale, (12.0 / 8f64.sqrt()) as f32);
+    let outputs = |site| pair(0, site).magnitude.as_ref().unwrap().dims1().unwrap();
+    assert_eq!((outputs(Site::Q), outputs(Site::K)), (96, 32));
+
     let regex = load("r64-regex");
     assert!(regex.layers[1].get(Site::O).is_some() && regex.layers[1].get(Site::V).is_none());
 }
 
 #[test]
 fn a_saved_model_loads_as_the_same_model() {
-    let dir = goldens().join("llama3");
-    let config = ModelConfig::from_dir(&dir).unwrap();
-    let weights = Weights::load(&dir, &config).unwrap();
-    let saved = tempfile::tempdir().unwrap();
-    std::fs::write(saved.path().join("config.json"), config.to_json()).unwrap();
-    // The golden weights are stored as BF16, so writing them as BF16 loses nothing.
-    weights
-        .save(saved.path(), openledger_model::StoredType::Bf16)
-        .unwrap();
-    let again = ModelConfig::from_dir(saved.path()).unwrap();
-    assert_eq!(config, again);
-    let prompt = &prompts()[2];
-    assert_eq!(
-        logits(&config, &weights, None, prompt),
-        logits(
-            &again,
-            &Weights::load(saved.path(), &again).unwrap(),
-            None,
-            prompt
-        )
-    );
+    for model in ["llama3", "mistral", "qwen2", "qwen3"] {
+        let dir = goldens().join(model);
+        let config = ModelConfig::from_dir(&dir).unwrap();
+        let weights = Weights::load(&dir, &config).unwrap();
+        let saved = tempfile::tempdir().unwrap();
+        std::fs::write(saved.path().join("config.json"), config.to_json()).unwrap();
+        // The golden weights are stored as BF16, so writing them as BF16 loses nothing.
+        weights
+            .save(saved.path(), openledger_model::StoredType::Bf16)
+            .unwrap();
+        let again = ModelConfig::from_dir(saved.path()).unwrap();
+        assert_eq!(config, again);
+        let loaded = Weights::load(saved.path(), &again).unwrap();
+        let prompt = &prompts()[2];
+        assert_eq!(
+            logits(&config, &weights, None, prompt),
+            logits(&again, &loaded, None, prompt)
+        );
+        let count: usize = weights.named().values().map(|t| t.elem_count()).sum();
+        assert_eq!(count as u64, config.parameters(), "{model}");
+    }
 }
 
 #[test]

@@ -180,3 +180,18 @@ fn a_row_without_a_direction_is_refused() {
     let error = merge(&mut weights, &adapter).unwrap_err().to_string();
     assert!(error.contains("lora_magnitude_vector"), "{error}");
 }
+
+#[test]
+fn a_fresh_adapter_changes_nothing() {
+    let config = config(Family::Qwen2);
+    let weights = weights(&config);
+    for use_dora in [false, true] {
+        let mut lora = LoraConfig::new(8, 16.0, Targets::AllLinear);
+        lora.use_dora = use_dora;
+        let adapter = Adapter::init_on(&config, &weights, lora, 1).unwrap();
+        let base = logits(&config, &weights, None);
+        let change = differences(&logits(&config, &weights, Some(&adapter)), &base);
+        let change = change.into_iter().fold(0.0, f32::max);
+        assert!(change <= 1e-5, "DoRA {use_dora}: {change}");
+    }
+}

@@ -5,7 +5,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use openledger_model::{
-    peft, Adapter, LoraConfig, ModelConfig, ModelError, RopeScaling, StoredType, Targets, Weights,
+    peft, Adapter, Family, LoraConfig, ModelConfig, ModelError, RopeScaling, StoredType, Targets,
+    Weights,
 };
 use safetensors::tensor::{Dtype, TensorView};
 use serde_json::{json, Value};
@@ -104,6 +105,134 @@ fn configurations_that_change_the_arithmetic_are_refused_by_name() {
         ModelConfig::from_json("[]"),
         Err(ModelError::Json { .. })
     ));
+}
+
+#[test]
+fn configurations_of_each_family_are_refused_by_name() {
+    let window = json!({"sliding_window": 128, "use_sliding_window": null});
+    let layer_types = json!({"layer_types": ["full_attention", "sliding_attention"]});
+    let cases = [
+        ("mistral", json!({"sliding_window": 255}), "sliding_window"),
+        (
+            "mistral",
+            json!({"sliding_window": null, "max_position_embeddings": 4097}),
+            "sliding_window",
+        ),
+        ("mistral", json!({"rope_parameters": null}), "rope_theta"),
+        (
+            "mistral",
+            json!({"num_key_value_heads": null}),
+            "num_key_value_heads",
+        ),
+        ("mistral", json!({"attention_bias": true}), "attention_bias"),
+        (
+            "mistral",
+            json!({"architectures": ["LlamaForCausalLM"]}),
+            "architectures",
+        ),
+        (
+            "mistral",
+            json!({"layer_types": ["sliding_attention", "sliding_attention"]}),
+            "layer_types",
+        ),
+        ("qwen2", window.clone(), "sliding_window"),
+        (
+            "qwen2",
+            json!({"use_sliding_window": true}),
+            "use_sliding_window",
+        ),
+        (
+            "qwen2",
+            json!({"use_sliding_window": "no"}),
+            "use_sliding_window",
+        ),
+        ("qwen2", layer_types.clone(), "layer_types"),
+        ("qwen2", json!({"attention_bias": false}), "attention_bias"),
+        ("qwen2", json!({"use_mrope": true}), "use_mrope"),
+        ("qwen2", json!({"mlp_bias": true}), "mlp_bias"),
+        (
+            "qwen2",
+            json!({"dual_chunk_attention_config": {"chunk_size": 8}}),
+            "dual_chunk",
+        ),
+        (
+            "qwen2",
+            json!({"rope_parameters": {"rope_type": "yarn", "rope_theta": 1e6, "factor": 4.0}}),
+            "yarn",
+        ),
+        ("qwen2", json!({"rope_parameters": null}), "rope_theta"),
+        (
+            "qwen2",
+            json!({"num_key_value_heads": null}),
+            "num_key_value_heads",
+        ),
+        ("qwen3", window, "sliding_window"),
+        ("qwen3", layer_types, "layer_types"),
+        ("qwen3", json!({"attention_bias": true}), "attention_bias"),
+        ("qwen3", json!({"head_dim": null}), "head_dim"),
+        ("qwen3", json!({"num_experts": 8}), "num_experts"),
+        ("qwen3", json!({"model_type": "qwen3_moe"}), "model_type"),
+        (
+            "qwen3",
+            json!({"rope_parameters": {"full_attention": {"rope_theta": 1e6}}}),
+            "rope_parameters",
+        ),
+    ];
+    for (model, changes, named) in cases {
+        let error = message(config_with(model, changes.clone()));
+        assert!(error.contains(named), "{model} {changes}: {error}");
+    }
+}
+
+#[test]
+fn windows_that_hide_nothing_are_accepted() {
+    let accepted = [
+        ("mistral", json!({"sliding_window": 256})),
+        (
+            "mistral",
+            json!({"sliding_window": null, "max_position_embeddings": 4096}),
+        ),
+        (
+            "qwen2",
+            json!({"sliding_window": 128, "use_sliding_window": false, "max_window_layers": 1}),
+        ),
+        ("qwen2", json!({"attention_bias": true, "use_mrope": false})),
+        (
+            "qwen3",
+            json!({"sliding_window": 256, "use_sliding_window": null, "layer_types": null}),
+        ),
+        (
+            "qwen3",
+            json!({"attention_bias": null, "max_window_layers": 0}),
+        ),
+    ];
+    for (model, changes) in accepted {
+        let plain = config_with(model, json!({})).unwrap();
+        let mut config = config_with(model, changes.clone()).unwrap();
+        config.max_position_embeddings = plain.max_position_embeddings;
+        assert_eq!(config, plain, "{model} {changes}");
+    }
+}
+
+#[test]
+fn checkpoints_of_another_family_are_refused_by_tensor() {
+    let dir = |model: &str| goldens().join(model);
+    let config = |model: &str, family| ModelConfig {
+        family,
+        ..ModelConfig::from_dir(&dir(model)).unwrap()
+    };
+    let load = |model: &str, family| message(Weights::load(&dir(model), &config(model, family)));
+    let without = load("qwen2", Family::Llama);
+    assert!(without.contains("_proj.bias does not belong"), "{without}");
+    let with = load("mistral", Family::Qwen2);
+    assert!(with.contains("_proj.bias is missing"), "{with}");
+    let without = load("qwen3", Family::Llama);
+    assert!(
+        without.contains("_norm.weight does not belong"),
+        "{without}"
+    );
+    let with = load("mistral", Family::Qwen3);
+    assert!(with.contains("k_norm.weight is missing"), "{with}");
 }
 
 #[test]
@@ -335,6 +464,96 @@ fn adapters_that_do_not_fit_are_refused_by_tensor() {
         Adapter::load(&dir.join("adapters/r4"), &other),
         Err(ModelError::Shape { .. })
     ));
+}
+
+/// The golden DoRA with fields of its configuration replaced.
+fn dora_with(changes: Value) -> Result<Adapter, ModelError> {
+    let model = goldens().join("qwen2");
+    let config = ModelConfig::from_dir(&model).unwrap();
+    let dir = model.join("adapters/r8-dora");
+    let mut fields: Value =
+        serde_json::from_slice(&fs::read(dir.join("adapter_config.json")).unwrap()).unwrap();
+    for (name, value) in changes.as_object().unwrap() {
+        fields[name] = value.clone();
+    }
+    let weights = fs::read(dir.join("adapter_model.safetensors")).unwrap();
+    Adapter::from_bytes(fields.to_string().as_bytes(), &weights, &config)
+}
+
+#[test]
+fn magnitudes_without_dora_and_dora_without_magnitudes_are_refused() {
+    assert!(dora_with(json!({})).is_ok());
+    let unasked = message(dora_with(json!({"use_dora": false})));
+    assert!(
+        unasked.contains("lora_magnitude_vector does not belong"),
+        "{unasked}"
+    );
+    let missing = message(adapter_with(json!({"use_dora": true})));
+    assert!(
+        missing.contains("lora_magnitude_vector is missing"),
+        "{missing}"
+    );
+    for (name, value) in [
+        ("use_dora", json!("yes")),
+        ("use_qalora", json!(true)),
+        ("use_bdlora", json!({"blocks": 2})),
+        ("lora_bias", json!(true)),
+        ("modules_to_save", json!(["lm_head"])),
+    ] {
+        let error = message(dora_with(json!({name: value})));
+        assert!(error.contains(name), "{error}");
+    }
+}
+
+#[test]
+fn magnitudes_of_another_length_or_not_finite_are_refused() {
+    let model = goldens().join("qwen2");
+    let config = ModelConfig::from_dir(&model).unwrap();
+    let dir = model.join("adapters/r8-dora");
+    let text = fs::read(dir.join("adapter_config.json")).unwrap();
+    let good = fs::read(dir.join("adapter_model.safetensors")).unwrap();
+    let parsed = safetensors::SafeTensors::deserialize(&good).unwrap();
+    let name = "base_model.model.model.layers.0.self_attn.k_proj.lora_magnitude_vector";
+    let load = |magnitudes: &[f32]| {
+        let bytes: Vec<u8> = magnitudes.iter().flat_map(|v| v.to_le_bytes()).collect();
+        let mut views: BTreeMap<&str, TensorView<'_>> = parsed.iter().collect();
+        let replaced = TensorView::new(Dtype::F32, vec![magnitudes.len()], &bytes).unwrap();
+        assert!(views.insert(name, replaced).is_some());
+        let weights = safetensors::serialize(views, None).unwrap();
+        Adapter::from_bytes(&text, &weights, &config)
+    };
+    assert!(load(&[1.0; 16]).is_ok());
+    assert!(matches!(load(&[1.0; 15]), Err(ModelError::Shape { name: at, .. }) if at == name));
+    for value in [f32::NAN, f32::NEG_INFINITY] {
+        let mut magnitudes = [1.0; 16];
+        magnitudes[7] = value;
+        assert!(matches!(load(&magnitudes), Err(ModelError::NonFinite { name: at }) if at == name));
+    }
+}
+
+#[test]
+fn a_fresh_dora_needs_the_base_weights() {
+    let config = ModelConfig::from_dir(&goldens().join("qwen2")).unwrap();
+    let mut lora = LoraConfig::new(4, 8.0, Targets::AllLinear);
+    lora.use_dora = true;
+    let error = message(Adapter::init(&config, lora.clone(), 1));
+    assert!(error.contains("use_dora"), "{error}");
+    let weights = Weights::random(&config, 1).unwrap();
+    let adapter = Adapter::init_on(&config, &weights, lora.clone(), 1).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    assert_eq!(adapter.save(folder.path()).unwrap(), adapter.digest);
+    assert_eq!(Adapter::load(folder.path(), &config).unwrap().config, lora);
+    let wider = config_with("qwen2", json!({"intermediate_size": 41})).unwrap();
+    assert!(matches!(
+        Adapter::init_on(&wider, &weights, lora.clone(), 1),
+        Err(ModelError::Shape { .. })
+    ));
+    let deeper = config_with(
+        "qwen2",
+        json!({"num_hidden_layers": 3, "layer_types": null}),
+    )
+    .unwrap();
+    assert!(Adapter::init_on(&deeper, &weights, lora, 1).is_err());
 }
 
 #[test]
