@@ -6,7 +6,7 @@ use crate::adapters::loader::Loader;
 use crate::adapters::residency::Residency;
 use crate::adapters::{AdapterId, AdapterSource, Origin, Registry};
 use crate::backend::cpu::CpuBackend;
-use crate::backend::Backend;
+use crate::backend::{Backend, Copier};
 use crate::error::{AdapterError, EngineError, SubmitError};
 use crate::kv::{pages_for, PAGE_TOKENS};
 use crate::options::EngineOptions;
@@ -86,6 +86,7 @@ struct Inner {
     most_adapter_bytes: usize,
     backend: String,
     adapters: Arc<Registry>,
+    copier: Arc<dyn Copier>,
     host: Arc<HostCache>,
     room: Arc<QueueRoom>,
     stats: Arc<Mutex<EngineStats>>,
@@ -129,7 +130,8 @@ impl EngineHandle {
         };
         let (commands, receiver) = mpsc::channel();
         let (living, alive) = watch::channel(());
-        let loader = Loader::start(config, backend.copier(), options.load_threads, &commands)
+        let copier = backend.copier();
+        let loader = Loader::start(config, Arc::clone(&copier), options.load_threads, &commands)
             .map_err(|e| EngineError::Thread(e.to_string()))?;
         let host = Arc::new(HostCache::new(options.host_bytes));
         let registry = Arc::new(Registry::new(options.host_bytes));
@@ -169,6 +171,7 @@ impl EngineHandle {
                 most_adapter_bytes: most_pages * page_bytes,
                 backend: name,
                 adapters: registry,
+                copier,
                 host,
                 room: Arc::new(QueueRoom::new(
                     options.max_requests,
@@ -233,7 +236,7 @@ impl EngineHandle {
     /// # Errors
     /// When it does not fit the base model, the host's memory or the device.
     pub fn load_adapter(&self, adapter: &Adapter) -> Result<AdapterId, AdapterError> {
-        self.hold(AdapterImage::new(&self.inner.config, adapter)?)
+        self.hold(self.inner.copier.lay_out(adapter)?)
     }
 
     /// [`Self::load_adapter`] for one that is laid out already.
@@ -405,11 +408,21 @@ impl Drop for Inner {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::backend::cpu::arena::ArenaMemory;
-    use crate::backend::{Copier, StepBatch};
+    use crate::backend::StepBatch;
     use crate::error::StepError;
+    use std::ops::Range;
 
     struct Broken;
+
+    impl Copier for Broken {
+        fn lay_out(&self, _: &Adapter) -> Result<AdapterImage, AdapterError> {
+            panic!("deliberate")
+        }
+
+        fn copy_layer(&self, _: &AdapterImage, _: &Range<u32>, _: usize) -> Result<(), StepError> {
+            panic!("deliberate")
+        }
+    }
 
     impl Backend for Broken {
         fn name(&self) -> String {
@@ -421,7 +434,7 @@ mod tests {
         }
 
         fn copier(&self) -> Arc<dyn Copier> {
-            Arc::new(ArenaMemory::new(0, 0))
+            Arc::new(Broken)
         }
 
         fn move_page(&mut self, _: u32, _: u32) -> Result<(), StepError> {

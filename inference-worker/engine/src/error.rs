@@ -50,13 +50,15 @@ pub enum AdapterError {
         /// The matrix.
         module: &'static str,
     },
-    /// A pair has a magnitude (DoRA), which the engine does not compute.
-    #[error("layer {layer}: {module} has a lora_magnitude_vector (DoRA), which is not served")]
+    /// The magnitude of a pair (DoRA) does not fit the base's weights.
+    #[error("layer {layer}: the lora_magnitude_vector of {module}: {reason}")]
     Magnitude {
         /// The layer.
         layer: usize,
         /// The matrix.
         module: &'static str,
+        /// What does not fit.
+        reason: String,
     },
     /// The pool's bytes are taken.
     #[error("the adapter needs {needed} bytes, {free} are free")]

@@ -41,15 +41,39 @@ impl MatrixPlace {
     }
 }
 
-/// One low-rank pair: `y += scale · B (A x)`.
+/// One low-rank pair: `y += scale · B (A x)`, or with a gain `y = gain ⊙ y + scale · B (A x)`.
 #[derive(Clone, Copy, Debug)]
 pub struct SitePlace {
     /// `[rank, inputs]`.
     pub a: MatrixPlace,
-    /// `[outputs, rank]`.
+    /// `[outputs, rank]`; with a gain, its rows times the gain.
     pub b: MatrixPlace,
     /// `alpha / rank`, or `alpha / √rank` with rsLoRA.
     pub scale: f32,
+    /// First word of the gain `[outputs]` of a DoRA.
+    gain: Option<usize>,
+}
+
+impl SitePlace {
+    /// The gain within `words`, which begin with the adapter's word number `start`; none unless the
+    /// adapter is a DoRA.
+    ///
+    /// # Panics
+    /// When it is not among them.
+    pub fn gain<'a>(&self, start: usize, words: &'a [u32]) -> Option<&'a [f32]> {
+        let first = self.gain? - start;
+        let words = &words[first..first + self.b.shape.outputs];
+        // SAFETY: every bit pattern is an f32, of the size and alignment of a word.
+        Some(unsafe { core::slice::from_raw_parts(words.as_ptr().cast(), words.len()) })
+    }
+
+    /// The word after its last.
+    fn end(&self) -> usize {
+        match self.gain {
+            Some(first) => first + self.b.shape.outputs,
+            None => self.b.words().end,
+        }
+    }
 }
 
 /// One layer of an adapter.
@@ -112,14 +136,64 @@ struct Pair {
     a: Vec<f32>,
     b: Vec<f32>,
     scale: f32,
+    gain: Option<Vec<f32>>,
 }
 
 impl AdapterImage {
     /// Lays out a loaded adapter for a base model of this shape.
     ///
     /// # Errors
-    /// When a pair does not fit the base model or holds what is not finite.
+    /// When a pair does not fit the base model, holds what is not finite, or is a DoRA, which takes the
+    /// base's weights: see [`Self::on_base`].
     pub fn new(config: &ModelConfig, adapter: &Adapter) -> Result<Self, AdapterError> {
+        Self::lay_out(config, adapter, |layer, site, pair| match pair.magnitude {
+            None => Ok(None),
+            Some(_) => Err(AdapterError::Magnitude {
+                layer,
+                module: site.module(),
+                reason: "the base's weights are not at hand".to_owned(),
+            }),
+        })
+    }
+
+    /// Lays out a loaded adapter for a base model whose weights `weight` gives, `[outputs, inputs]` by
+    /// layer and site. They are asked for by a DoRA alone.
+    ///
+    /// # Errors
+    /// When a pair does not fit the base model, or holds what is not finite.
+    pub fn on_base(
+        config: &ModelConfig,
+        adapter: &Adapter,
+        weight: impl Fn(usize, Site) -> candle_core::Result<Tensor>,
+    ) -> Result<Self, AdapterError> {
+        Self::lay_out(config, adapter, |layer, site, pair| {
+            if pair.magnitude.is_none() {
+                return Ok(None);
+            }
+            let refuse = |reason: String| AdapterError::Magnitude {
+                layer,
+                module: site.module(),
+                reason,
+            };
+            let weight = weight(layer, site).map_err(|e| refuse(e.to_string()))?;
+            let gain = pair
+                .row_factors(&weight)
+                .map_err(|e| refuse(e.to_string()))?;
+            let gain = gain.map(|gain| gain.to_vec1::<f32>()).transpose();
+            let gain = gain.map_err(|e| refuse(e.to_string()))?;
+            if gain.iter().flatten().all(|v| v.is_finite()) {
+                Ok(gain)
+            } else {
+                Err(refuse("a factor is not finite".to_owned()))
+            }
+        })
+    }
+
+    fn lay_out(
+        config: &ModelConfig,
+        adapter: &Adapter,
+        gain: impl Fn(usize, Site, &LoraPair) -> Result<Option<Vec<f32>>, AdapterError>,
+    ) -> Result<Self, AdapterError> {
         if adapter.layers.len() != config.num_hidden_layers {
             return Err(AdapterError::Layers {
                 adapter: adapter.layers.len(),
@@ -127,9 +201,17 @@ impl AdapterImage {
             });
         }
         Self::build(config, AdapterId(adapter.digest), |layer, site| {
-            let pair = adapter.layers.get(layer).and_then(|l| l.get(site));
-            pair.map(|pair| values(config, layer, site, pair))
-                .transpose()
+            let Some(pair) = adapter.layers.get(layer).and_then(|l| l.get(site)) else {
+                return Ok(None);
+            };
+            let mut values = values(config, layer, site, pair)?;
+            values.gain = gain(layer, site, pair)?;
+            if let Some(gain) = &values.gain {
+                for (row, gain) in values.b.chunks_exact_mut(values.rank).zip(gain) {
+                    row.iter_mut().for_each(|v| *v *= gain);
+                }
+            }
+            Ok(Some(values))
         })
     }
 
@@ -155,6 +237,7 @@ impl AdapterImage {
                     a: matrix(rank, inputs),
                     b: matrix(outputs, rank),
                     scale: 1.0,
+                    gain: None,
                 }))
             });
         match built {
@@ -169,38 +252,44 @@ impl AdapterImage {
         mut pair: impl FnMut(usize, Site) -> Result<Option<Pair>, E>,
     ) -> Result<Self, E> {
         let mut next = 0;
-        let mut place = |outputs: usize, inputs: usize, values: &[f32]| {
-            let element = Element::of(values);
+        let mut take = |words: usize| {
+            let first = next;
+            next += words.next_multiple_of(ALIGNED_WORDS);
+            first
+        };
+        let place = |take: &mut dyn FnMut(usize) -> usize, outputs, inputs, values: &[f32]| {
             let shape = PanelShape {
                 outputs,
                 inputs,
-                element,
+                element: Element::of(values),
             };
-            let first = next;
-            next += shape.words().next_multiple_of(ALIGNED_WORDS);
+            let first = take(shape.words());
             MatrixPlace { shape, first }
         };
         let mut layers = Vec::with_capacity(config.num_hidden_layers);
         let mut matrices = Vec::new();
+        let mut gains = Vec::new();
         let mut words = 0;
         let mut max_rank = 0;
         for layer in 0..config.num_hidden_layers {
             let mut sites = [None; Site::ALL.len()];
             for (site, slot) in Site::ALL.into_iter().zip(&mut sites) {
-                let Some(Pair { rank, a, b, scale }) = pair(layer, site)? else {
+                let Some(pair) = pair(layer, site)? else {
                     continue;
                 };
                 let (outputs, inputs) = site.shape(config);
-                let places = (place(rank, inputs, &a), place(outputs, rank, &b));
-                *slot = Some(SitePlace {
-                    a: places.0,
-                    b: places.1,
-                    scale,
-                });
-                max_rank = max_rank.max(rank);
-                matrices.extend([(places.0, a), (places.1, b)]);
+                let places = SitePlace {
+                    a: place(&mut take, pair.rank, inputs, &pair.a),
+                    b: place(&mut take, outputs, pair.rank, &pair.b),
+                    scale: pair.scale,
+                    gain: pair.gain.as_ref().map(|gain| take(gain.len())),
+                };
+                *slot = Some(places);
+                max_rank = max_rank.max(pair.rank);
+                matrices.extend([(places.a, pair.a), (places.b, pair.b)]);
+                gains.extend(places.gain.zip(pair.gain));
             }
-            let end = sites.iter().flatten().map(|s| s.b.words().end).max();
+            let end = sites.iter().flatten().map(SitePlace::end).max();
             let end = end.map_or(words, |end| end.next_multiple_of(ALIGNED_WORDS));
             layers.push(LayerPlace {
                 words: words..end,
@@ -213,6 +302,12 @@ impl AdapterImage {
             place
                 .shape
                 .lay_out(&values, &mut memory.as_mut_slice()[place.words()]);
+        }
+        for (first, gain) in gains {
+            let words = &mut memory.as_mut_slice()[first..first + gain.len()];
+            for (word, v) in words.iter_mut().zip(gain) {
+                *word = v.to_bits();
+            }
         }
         Ok(Self {
             table: Arc::new(AdapterTable {
@@ -264,6 +359,7 @@ fn values(
         a: values(&pair.a)?,
         b: values(&pair.b)?,
         scale: pair.scale,
+        gain: None,
     })
 }
 

@@ -53,9 +53,10 @@ impl Loader {
         let waiting = Arc::new(Mutex::new(waiting));
         for n in 0..threads {
             let (config, waiting, done) = (config.clone(), Arc::clone(&waiting), done.clone());
+            let copier = Arc::clone(&copier);
             std::thread::Builder::new()
                 .name(format!("adapter-read-{n}"))
-                .spawn(move || read_all(&config, &waiting, &done))?;
+                .spawn(move || read_all(&config, &*copier, &waiting, &done))?;
         }
         let (copies, waiting) = mpsc::channel::<Copy>();
         let done = done.clone();
@@ -86,6 +87,7 @@ impl Loader {
 
 fn read_all(
     config: &ModelConfig,
+    copier: &dyn Copier,
     waiting: &Mutex<Receiver<Arc<Registered>>>,
     done: &Sender<Command>,
 ) {
@@ -105,7 +107,7 @@ fn read_all(
                     if read.digest != adapter.id.0 {
                         return Err("the files are not those that were registered".to_owned());
                     }
-                    AdapterImage::new(config, &read).map_err(|e| e.to_string())
+                    copier.lay_out(&read).map_err(|e| e.to_string())
                 }));
                 let image = image.unwrap_or_else(|_| Err("reading it panicked".to_owned()));
                 (image.map(Arc::new), source.tier())

@@ -3,8 +3,9 @@
 pub mod cpu;
 
 use crate::adapters::image::AdapterImage;
-use crate::error::StepError;
+use crate::error::{AdapterError, StepError};
 use crate::lora::LoraBatch;
+use openledger_model::Adapter;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -52,8 +53,14 @@ pub trait Backend: Send {
     fn step(&mut self, batch: &StepBatch) -> Result<&[f32], StepError>;
 }
 
-/// Copies adapters into the arena while steps are computed.
+/// Lays adapters out for a device and copies them into its arena, while steps are computed.
 pub trait Copier: Send + Sync {
+    /// Lays out a loaded adapter in host memory as it will lie on the device.
+    ///
+    /// # Errors
+    /// When it does not fit the base model.
+    fn lay_out(&self, adapter: &Adapter) -> Result<AdapterImage, AdapterError>;
+
     /// Copies one layer to its place in a slab. The slab's pages belong to this adapter alone, and no
     /// step reads the layer before the copy has returned.
     ///

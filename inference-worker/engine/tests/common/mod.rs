@@ -9,7 +9,9 @@ use openledger_engine::backend::{Backend, StepBatch};
 use openledger_engine::kv::{pages_for, PAGE_TOKENS};
 use openledger_engine::lora::LoraBatch;
 use openledger_engine::{Engine, EngineHandle, EngineOptions, Request, TokenStream};
-use openledger_model::{Adapter, Family, LoraConfig, ModelConfig, Site, Targets, Weights};
+use openledger_model::{
+    Adapter, Family, LoraConfig, LoraPair, ModelConfig, Site, Targets, Weights,
+};
 use std::sync::{mpsc, Arc};
 
 /// Grouped-query attention and widths that fill no vector.
@@ -154,6 +156,21 @@ pub struct Case {
     pub adapter: Option<Arc<DeviceAdapter>>,
 }
 
+fn without_magnitudes(adapter: &Adapter) -> Adapter {
+    let mut adapter = adapter.clone();
+    for layer in &mut adapter.layers {
+        for site in Site::ALL {
+            let pair = layer.get(site).cloned();
+            let pair = pair.map(|pair| LoraPair {
+                magnitude: None,
+                ..pair
+            });
+            layer.set(site, pair);
+        }
+    }
+    adapter
+}
+
 /// Pages that an adapter takes in the arena of a model.
 pub fn slab_pages(config: &ModelConfig, adapter: &Adapter) -> u32 {
     let image = AdapterImage::new(config, adapter).unwrap();
@@ -168,16 +185,21 @@ pub fn backend(
     pages: u32,
     adapters: &[Adapter],
 ) -> (CpuBackend, Vec<Arc<DeviceAdapter>>) {
-    let sizes: Vec<u32> = adapters.iter().map(|a| slab_pages(config, a)).collect();
-    let all = pages + sizes.iter().sum::<u32>();
+    // Without its magnitudes an adapter is a little smaller.
+    let room: u32 = adapters
+        .iter()
+        .map(|a| slab_pages(config, &without_magnitudes(a)) + 4)
+        .sum();
+    let all = pages + room;
     let backend = CpuBackend::new(config, weights, all, config.max_position_embeddings).unwrap();
     let copier = backend.copier();
     let mut first = pages;
     let loaded = adapters
         .iter()
-        .zip(sizes)
-        .map(|(adapter, size)| {
-            let image = AdapterImage::new(config, adapter).unwrap();
+        .map(|adapter| {
+            let image = copier.lay_out(adapter).unwrap();
+            let size = image.table().bytes().div_ceil(backend.page_bytes()) as u32;
+            assert!(first + size <= all);
             let loaded = DeviceAdapter::new(Arc::clone(image.table()), first..first + size);
             first += size;
             for layer in 0..image.table().layers() {

@@ -6,7 +6,6 @@
 //! types here cannot show: the methods are unsafe, and each use says whose pages it touches.
 
 use crate::adapters::image::AdapterImage;
-use crate::backend::Copier;
 use crate::error::StepError;
 use crate::panels::Aligned;
 use std::cell::UnsafeCell;
@@ -108,8 +107,9 @@ impl ArenaMemory {
     }
 }
 
-impl Copier for ArenaMemory {
-    fn copy_layer(
+impl ArenaMemory {
+    /// See [`crate::backend::Copier::copy_layer`].
+    pub fn copy_layer(
         &self,
         image: &AdapterImage,
         pages: &Range<u32>,

@@ -166,15 +166,18 @@ pub fn multiply_all(isa: Isa, x: &PackedRows, products: &mut [Product<'_>]) {
     }
 }
 
-/// One LoRA pair on one tile of rows: shrink to the rank, expand, scale, add to the result's rows.
+/// One LoRA pair on one tile of rows: shrink to the rank, expand, scale, add to the result's rows, which
+/// are multiplied by the gain before if there is one.
 ///
 /// # Safety
 /// No other task touches the tile's rows of `out` meanwhile.
+#[allow(clippy::too_many_arguments)]
 pub unsafe fn add_lora(
     isa: Isa,
     a: PanelView<'_>,
     b: PanelView<'_>,
     scale: f32,
+    gain: Option<&[f32]>,
     tile: RowTile<'_>,
     scratch: &mut Vec<f32>,
     out: SharedRows,
@@ -196,9 +199,18 @@ pub unsafe fn add_lora(
     product_of(isa, b, 0..b.panel_count(), shrunk, |row, column, values| {
         // SAFETY: the caller's promise.
         let out = unsafe { out.part(tile.first + row, column, values.len()) };
-        for (to, v) in out.iter_mut().zip(values) {
-            // Not fused: plain Rust has the same bits on every target.
-            *to += scale * v;
+        // Not fused: plain Rust has the same bits on every target.
+        match gain.map(|gain| &gain[column..column + values.len()]) {
+            None => {
+                for (to, v) in out.iter_mut().zip(values) {
+                    *to += scale * v;
+                }
+            }
+            Some(gain) => {
+                for ((to, v), gain) in out.iter_mut().zip(values).zip(gain) {
+                    *to = *to * gain + scale * v;
+                }
+            }
         }
     });
 }
@@ -365,6 +377,7 @@ mod tests {
                     PanelMatrix::from_rows(rank, inputs, &a).view(),
                     PanelMatrix::from_rows(outputs, rank, &b).view(),
                     0.5,
+                    None,
                     tile,
                     &mut Vec::new(),
                     shared,

@@ -1,4 +1,4 @@
-//! The CPU backend: a Llama decoder in f32 over panels of weights.
+//! The CPU backend: a decoder of the Llama kind in f32 over panels of weights.
 //!
 //! Every row of a step is computed by operations that do not depend on the other rows, so an answer
 //! has the same bits alone, in any batch, and after preemption.
@@ -11,19 +11,20 @@ pub(crate) mod math;
 mod rope;
 
 use super::{Backend, Copier, StepBatch};
-use crate::adapters::image::DeviceAdapter;
-use crate::error::{EngineError, StepError};
+use crate::adapters::image::{AdapterImage, DeviceAdapter};
+use crate::error::{AdapterError, EngineError, StepError};
 use crate::kv::PAGE_TOKENS;
 use crate::panels::{PanelMatrix, PanelView};
 use arena::ArenaMemory;
 use attention::{layer_words, Heads, LayerPages};
-use candle_core::Tensor;
+use candle_core::{Device, Tensor};
 use gemm::{add_lora, multiply_all, PackedRows, Product, RowTile, SharedRows};
 use kernels::Isa;
 use math::{add, rms_norm, silu_mul};
-use openledger_model::{LayerWeights, ModelConfig, Site, Weights};
+use openledger_model::{Adapter, LayerWeights, ModelConfig, Site, Weights};
 use rayon::prelude::*;
 use rope::Rope;
+use std::ops::Range;
 use std::sync::Arc;
 
 /// Multiply-adds of attention below which other threads are not asked.
@@ -36,7 +37,7 @@ pub struct CpuBackend {
     heads: Heads,
     rope: Rope,
     embed: PanelMatrix,
-    layers: Vec<Layer>,
+    layers: Arc<Vec<Layer>>,
     norm: Vec<f32>,
     lm_head: Option<PanelMatrix>,
     arena: Arc<ArenaMemory>,
@@ -47,6 +48,42 @@ struct Layer {
     input_norm: Vec<f32>,
     post_attention_norm: Vec<f32>,
     sites: [PanelMatrix; Site::ALL.len()],
+    /// Added to the result of a site (Qwen2).
+    bias: [Option<Vec<f32>>; Site::ALL.len()],
+    /// Norms of each head of the queries and of the keys, before they are rotated (Qwen3).
+    qk_norm: Option<[Vec<f32>; 2]>,
+}
+
+/// What lays adapters out and copies them beside the steps.
+struct CpuCopier {
+    config: ModelConfig,
+    layers: Arc<Vec<Layer>>,
+    arena: Arc<ArenaMemory>,
+}
+
+impl Copier for CpuCopier {
+    fn lay_out(&self, adapter: &Adapter) -> Result<AdapterImage, AdapterError> {
+        AdapterImage::on_base(&self.config, adapter, |layer, site| {
+            let (outputs, inputs) = site.shape(&self.config);
+            let mut rows = vec![0.0; outputs * inputs];
+            if let Some(layer) = self.layers.get(layer) {
+                let weight = layer.sites[site.index()].view();
+                for (row, into) in rows.chunks_exact_mut(inputs).enumerate() {
+                    weight.copy_row(row, into);
+                }
+            }
+            Tensor::from_vec(rows, (outputs, inputs), &Device::Cpu)
+        })
+    }
+
+    fn copy_layer(
+        &self,
+        image: &AdapterImage,
+        pages: &Range<u32>,
+        layer: usize,
+    ) -> Result<(), StepError> {
+        self.arena.copy_layer(image, pages, layer)
+    }
 }
 
 /// Activations of a step, kept between steps for their memory.
@@ -57,6 +94,7 @@ struct Buffers {
     q: Vec<f32>,
     k: Vec<f32>,
     v: Vec<f32>,
+    heads: Vec<f32>,
     attended: Vec<f32>,
     gate: Vec<f32>,
     up: Vec<f32>,
@@ -110,7 +148,7 @@ impl CpuBackend {
                 pages as usize,
                 layers.len() * layer_words(heads),
             )),
-            layers,
+            layers: Arc::new(layers),
             buffers: Buffers::default(),
             config: config.clone(),
         })
@@ -126,25 +164,29 @@ impl CpuBackend {
 impl Layer {
     fn new(config: &ModelConfig, index: usize, layer: &LayerWeights) -> Result<Self, EngineError> {
         let name = |part: &str| format!("layer {index} {part}");
-        let additions = [
-            ("self_attn.{q,k,v}_proj.bias", layer.bias.is_some()),
-            ("self_attn.{q,k}_norm", layer.qk_norm.is_some()),
-        ];
-        for (part, present) in additions {
-            if present {
-                return Err(EngineError::Weights {
-                    name: name(part),
-                    reason: "this backend does not compute it".to_owned(),
-                });
-            }
-        }
         let site = |site: Site| {
             let (outputs, inputs) = site.shape(config);
             matrix(&name(site.module()), layer.site(site), outputs, inputs)
         };
         let [q, k, v, o, gate, up, down] = Site::ALL.map(site);
         let hidden = config.hidden_size;
+        let mut bias = [const { None }; Site::ALL.len()];
+        for site in Site::ALL {
+            if let Some(tensor) = layer.bias(site) {
+                let name = name(&format!("{}.bias", site.module()));
+                bias[site.index()] = Some(vector(&name, tensor, site.shape(config).0)?);
+            }
+        }
+        let qk_norm = match &layer.qk_norm {
+            None => None,
+            Some(norms) => Some([
+                vector(&name("self_attn.q_norm"), &norms.q, config.head_dim)?,
+                vector(&name("self_attn.k_norm"), &norms.k, config.head_dim)?,
+            ]),
+        };
         Ok(Self {
+            bias,
+            qk_norm,
             input_norm: vector(&name("input_layernorm"), &layer.input_norm, hidden)?,
             post_attention_norm: vector(
                 &name("post_attention_layernorm"),
@@ -199,7 +241,11 @@ impl Backend for CpuBackend {
     }
 
     fn copier(&self) -> Arc<dyn Copier> {
-        Arc::clone(&self.arena) as Arc<dyn Copier>
+        Arc::new(CpuCopier {
+            config: self.config.clone(),
+            layers: Arc::clone(&self.layers),
+            arena: Arc::clone(&self.arena),
+        })
     }
 
     fn move_page(&mut self, from: u32, to: u32) -> Result<(), StepError> {
@@ -262,6 +308,13 @@ impl Backend for CpuBackend {
                     (Site::V, &mut b.v),
                 ],
             );
+            if let Some([q_norm, k_norm]) = &layer.qk_norm {
+                for (heads, norm) in [(&mut b.q, q_norm), (&mut b.k, k_norm)] {
+                    b.heads.resize(heads.len(), 0.0);
+                    rms_norm(isa, heads, norm, eps, &mut b.heads);
+                    std::mem::swap(heads, &mut b.heads);
+                }
+            }
             rope.rotate(&batch.positions, &mut b.q, heads.queries);
             rope.rotate(&batch.positions, &mut b.k, heads.keys);
             for row in 0..rows {
@@ -337,10 +390,12 @@ fn adapters_of<'a>(
 }
 
 /// One adapter's pair on one tile of its rows.
+#[derive(Clone, Copy)]
 struct LoraTask<'a> {
     a: PanelView<'a>,
     b: PanelView<'a>,
     scale: f32,
+    gain: Option<&'a [f32]>,
     tile: RowTile<'a>,
     out: SharedRows,
 }
@@ -381,11 +436,13 @@ fn linear(
                     pair.a.view(start, rows.words),
                     pair.b.view(start, rows.words),
                 );
+                let gain = pair.gain(start, rows.words);
                 let tiles = x.tiles(rows.first, rows.rows);
                 tasks.extend(tiles.map(|tile| LoraTask {
                     a,
                     b,
                     scale: pair.scale,
+                    gain,
                     tile,
                     out: *out,
                 }));
@@ -397,18 +454,28 @@ fn linear(
         .map(|t| t.tile.rows * t.a.outputs() * (t.a.inputs() + t.b.outputs()))
         .sum();
     let run = |scratch: &mut Vec<f32>, task: &LoraTask<'_>| {
+        let LoraTask {
+            a,
+            b,
+            scale,
+            gain,
+            tile,
+            out,
+        } = *task;
         // SAFETY: tasks differ in their matrix's result or in their rows.
-        unsafe {
-            add_lora(
-                isa, task.a, task.b, task.scale, task.tile, scratch, task.out,
-            )
-        };
+        unsafe { add_lora(isa, a, b, scale, gain, tile, scratch, out) };
     };
     if work < gemm::SERIAL_BELOW || tasks.len() == 1 {
         let mut scratch = Vec::new();
         tasks.iter().for_each(|task| run(&mut scratch, task));
     } else {
         tasks.par_iter().for_each_init(Vec::new, run);
+    }
+    for (site, out) in outs {
+        if let Some(bias) = &layer.bias[site.index()] {
+            out.chunks_exact_mut(bias.len())
+                .for_each(|row| add(row, bias));
+        }
     }
 }
 
