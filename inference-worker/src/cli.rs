@@ -22,7 +22,7 @@ pub enum Command {
     Join(JoinArgs),
     /// Stop taking channels, and leave when nothing is owed.
     Leave(OwnerArgs),
-    /// Show the worker's registration, bond, exposure and unsettled receipts.
+    /// Show the worker's registration, bond and exposure, as the chain has them.
     Status(StatusArgs),
     /// Train a LoRA adapter on the rows of sealed versions.
     Train(TrainArgs),
@@ -203,7 +203,7 @@ pub struct TrainArgs {
     /// Write progress as JSON lines to standard output instead of a bar.
     #[arg(long)]
     pub json: bool,
-    /// Publish although the held-out perplexity got worse.
+    /// Write the adapter although held-out perplexity or exact answers got worse.
     #[arg(long)]
     pub allow_worse: bool,
 }

@@ -356,7 +356,7 @@ pub mod pallet {
         CutNotEffective,
 
         // The head of a batch.
-        /// The caller is neither the worker nor one of its valid service keys.
+        /// The caller is neither the worker nor its current service key.
         NotWorker,
         /// The header's format version is not the one that this chain knows.
         HeaderVersion,
@@ -617,7 +617,7 @@ pub mod pallet {
             Ok(Some(T::WeightInfo::finish_close(lanes.into())).into())
         }
 
-        /// Submits a batch for `worker`, by its account or one of its service keys. All of it is
+        /// Submits a batch for `worker`, by its account or its current service key. All of it is
         /// accepted or nothing. What it claims moves into escrow, and twice as much of the bond is
         /// reserved.
         ///
