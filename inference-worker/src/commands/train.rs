@@ -43,7 +43,7 @@ pub async fn run(args: TrainArgs) -> Result<()> {
     }
     let verdict = gate(&trained.manifest, None);
     if let (Err(error), false) = (&verdict, args.allow_worse) {
-        bail!("{error}; publish it all the same with --allow-worse");
+        bail!("{error}; --allow-worse writes it all the same");
     }
     trained.adapter.save(&args.out.join("adapter"))?;
     fs::write(args.out.join("manifest.json"), trained.manifest.to_bytes()?)?;
