@@ -4,7 +4,7 @@ use crate::{
     catalogue::Model,
     check::{check, check_undelivered, Delivery, Rejection},
     gateway::{Ask, Gateway},
-    lanes::{LaneGuard, LaneState, Owed, Pending},
+    lanes::{Came, LaneGuard, LaneState, Owed, Pending, UNDER_WAY},
     metrics,
     upstream::{AskError, Endpoint, Event, ReceiptEvent},
     voucher::{voucher, Order, CHUNK},
@@ -20,8 +20,6 @@ use serde_json::Value;
 use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
 
-/// Output tokens that may have been under way, and charged, when an answer broke off.
-const UNDER_WAY: u32 = 128;
 /// Bytes of text of one token at most.
 const MAX_TOKEN_BYTES: usize = 256;
 /// Time without any text after which it is the worker that keeps the client waiting.
@@ -326,13 +324,13 @@ impl Run<'_> {
                 return Err(error);
             }
             Err(AskError::Unknown(error)) => {
-                self.doubt(Owed::Broken(UNDER_WAY)).await;
-                return Err(error);
+                return Err(self.broken_off(0, error).await);
             }
             Err(AskError::Failed { message, receipt }) => {
                 return Err(self.failed(message, receipt).await)
             }
         };
+        let mut heard = begun;
         let longest = (voucher.max_out as usize).saturating_mul(MAX_TOKEN_BYTES);
         let mut text = String::new();
         let receipt = loop {
@@ -342,7 +340,7 @@ impl Run<'_> {
                     // Dropping the stream is what tells the worker.
                     drop(stream);
                     let delivered = base.count_output(&text)?;
-                    self.doubt(cut_off(delivered, voucher.max_out, begun.elapsed())).await;
+                    self.doubt(cut_off(delivered, voucher.max_out, heard.elapsed())).await;
                     return Err(GatewayError::Cancelled);
                 }
             };
@@ -352,6 +350,7 @@ impl Run<'_> {
                     self.shown = true;
                     // A closed sink is noticed above.
                     let _ = sink.send(delta).await;
+                    heard = Instant::now();
                     continue;
                 }
                 Ok(Some(Event::Receipt(receipt))) => break *receipt,
@@ -369,9 +368,7 @@ impl Run<'_> {
             };
             drop(stream);
             let delivered = base.count_output(&text)?;
-            self.doubt(Owed::Broken(delivered.saturating_add(UNDER_WAY)))
-                .await;
-            return Err(broken);
+            return Err(self.broken_off(delivered, broken).await);
         };
         self.received(text, receipt, &pending).await
     }
@@ -415,7 +412,6 @@ impl Run<'_> {
         if receipt.signed.receipt.outcome == Outcome::Failed {
             return Err(GatewayError::Failed("it says so in its receipt".into()));
         }
-        self.gateway.answered(self.guard.lane());
         Ok(Chunk {
             accepted,
             delivered: !text.is_empty(),
@@ -431,7 +427,8 @@ impl Run<'_> {
     ) -> Result<Accepted, GatewayError> {
         let lane = self.guard.lane();
         let signed = &received.signed;
-        self.gateway.accept(lane, &mut self.state, signed)?;
+        self.gateway
+            .accept(lane, &mut self.state, signed, &Came::Whole)?;
         let receipt = &signed.receipt;
         let outcome = match receipt.outcome {
             Outcome::Complete => "complete",
@@ -545,17 +542,31 @@ impl Run<'_> {
         }
     }
 
+    /// Settles an answer of which so many tokens came before it broke off; what the client is told.
+    async fn broken_off(&mut self, delivered: u32, cause: GatewayError) -> GatewayError {
+        self.doubt(Owed::Broken(delivered)).await;
+        match &self.state.parked {
+            Some(reason) => GatewayError::Parked {
+                lane: self.guard.lane(),
+                reason: reason.clone(),
+                cause: Box::new(cause),
+            },
+            None => cause,
+        }
+    }
+
     fn in_doubt(&self, error: &GatewayError) {
         tracing::warn!(lane = self.guard.lane(), %error, "lane stays in doubt until the worker can be asked");
     }
 }
 
-/// What may be charged for an answer that the client did not wait for. The worker notices late: where
-/// text was coming it may have written all it was paid for before it does. Where nothing came, nothing
-/// waits in between, and a worker that let the client wait until it left has broken off itself.
-fn cut_off(delivered: u32, max_out: u32, waited: Duration) -> Owed {
+/// What may be charged for an answer that the client did not wait for, `quiet` after the last text or,
+/// before any came, after the request. The worker notices late: where text was coming it may have
+/// written all it was paid for before it does. Where nothing came, nothing waits in between. A worker
+/// that let the client wait until it left has broken off itself.
+fn cut_off(delivered: u32, max_out: u32, quiet: Duration) -> Owed {
     match delivered {
-        0 if waited > STALLED => Owed::Broken(UNDER_WAY.min(max_out)),
+        _ if quiet > STALLED => Owed::Broken(delivered),
         0 => Owed::AtMost(UNDER_WAY.min(max_out)),
         _ => Owed::AtMost(max_out),
     }
@@ -572,12 +583,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_cut_answer_may_cost_what_was_signed_for_once_text_was_coming() {
-        let (soon, late) = (Duration::from_secs(1), STALLED * 2);
+    fn a_cut_answer_may_cost_what_was_signed_for_while_text_was_coming() {
+        let soon = Duration::from_secs(1);
         assert_eq!(cut_off(3, 256, soon), Owed::AtMost(256));
         assert_eq!(cut_off(0, 256, soon), Owed::AtMost(UNDER_WAY));
         assert_eq!(cut_off(0, 8, soon), Owed::AtMost(8));
-        assert_eq!(cut_off(0, 256, late), Owed::Broken(UNDER_WAY));
-        assert_eq!(cut_off(3, 256, late), Owed::AtMost(256));
+    }
+
+    #[test]
+    fn a_worker_that_lets_the_client_wait_until_it_leaves_has_broken_off() {
+        assert_eq!(cut_off(0, 256, STALLED * 2), Owed::Broken(0));
+        assert_eq!(cut_off(3, 256, STALLED * 2), Owed::Broken(3));
     }
 }

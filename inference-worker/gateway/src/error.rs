@@ -1,6 +1,6 @@
 //! What can go wrong between a client's request and its answer.
 
-use crate::{api::Denied, check::Rejection};
+use crate::{api::Denied, check::Rejection, lanes::Overdrawn};
 use openledger_chain::ChainError;
 use openledger_primitives::Balance;
 use serde_json::{json, Value};
@@ -99,6 +99,19 @@ pub enum GatewayError {
         /// Why the last was parked.
         reason: String,
     },
+    /// More would be lost to the worker than is put up with: its receipt is not acknowledged.
+    #[error(transparent)]
+    Overdrawn(#[from] Overdrawn),
+    /// An answer did not come whole and what it cost could not be settled: its lane is parked.
+    #[error("{cause}; lane {lane} is parked: {reason}; see `openledger-gateway lanes`")]
+    Parked {
+        /// Which lane.
+        lane: u16,
+        /// Why it is parked.
+        reason: String,
+        /// Why the answer did not come whole.
+        cause: Box<GatewayError>,
+    },
     /// The worker cannot be reached or answers nonsense.
     #[error("the worker at {url} {problem}")]
     Worker {
@@ -188,6 +201,8 @@ impl GatewayError {
             | GatewayError::Failed(_)
             | GatewayError::Rejected(_)
             | GatewayError::Lane { .. }
+            | GatewayError::Overdrawn(_)
+            | GatewayError::Parked { .. }
             | GatewayError::AllParked { .. } => 502,
             GatewayError::Chain(_) => 503,
             GatewayError::Cancelled => 499,
@@ -205,7 +220,8 @@ impl GatewayError {
             GatewayError::UnknownModel(_) => "model_not_found",
             GatewayError::Busy { .. } => "lanes_busy",
             GatewayError::Unsettled { .. } => "lane_unsettled",
-            GatewayError::Lane { .. } => "lane_parked",
+            GatewayError::Lane { .. } | GatewayError::Parked { .. } => "lane_parked",
+            GatewayError::Overdrawn(_) => "undelivered_charges",
             GatewayError::TooDear { .. } => "price_above_limit",
             GatewayError::Denied(denied) => denied.code(),
             GatewayError::AllParked { .. } => "lanes_parked",

@@ -5,7 +5,7 @@ use crate::{
     catalogue::Catalogue,
     check::Signer,
     commands::by_signer,
-    lanes::{adopt, settle, LaneGuard, LanePool, LaneState, LaneStore, Owed, Reconciled},
+    lanes::{adopt, settle, Came, LaneGuard, LanePool, LaneState, LaneStore, Reconciled},
     metrics,
     upstream::Worker,
     voucher::MaxPrice,
@@ -60,8 +60,6 @@ const RESYNC_TRIES: u32 = 40;
 /// Times that a worker is asked again when it says that it did not use a voucher that was just cut
 /// off: the request may still be on its way to it.
 const RESYNC_QUIET: u32 = 2;
-/// Answers in a row on one lane that the worker may break off and charge for.
-const BREAKS: u32 = 3;
 
 /// How long the worker is asked about a voucher in doubt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -84,13 +82,11 @@ pub struct Gateway {
     pub(crate) budget: Budget,
     pub(crate) voucher_life: BlockNumber,
     pub(crate) max_price: MaxPrice,
-    worker: AccountId,
+    pub(crate) worker: AccountId,
     best: watch::Receiver<BlockNumber>,
     read: tokio::sync::Mutex<Read>,
     /// Cumulative charge of each lane used since the start, planck.
     cumulative: Mutex<BTreeMap<LaneIndex, Balance>>,
-    /// Answers in a row that the worker broke off and charged for, by lane.
-    breaks: Mutex<BTreeMap<LaneIndex, u32>>,
 }
 
 /// The channel and the worker as last read.
@@ -172,7 +168,6 @@ impl Gateway {
                 upstream,
             }),
             cumulative: Mutex::new(cumulative),
-            breaks: Mutex::default(),
             chain,
         }))
     }
@@ -370,7 +365,8 @@ impl Gateway {
         }
     }
 
-    /// Settles a voucher in doubt by asking the worker.
+    /// Settles a voucher in doubt by asking the worker. A lane that cannot be settled is parked: see
+    /// [`LaneState::parked`].
     ///
     /// # Errors
     /// When the worker cannot be asked or is not done; the lane stays in doubt.
@@ -406,14 +402,12 @@ impl Gateway {
                     return self.store.put(self.channel, lane, state);
                 }
                 Reconciled::Accepted(signed) => {
-                    if matches!(pending.owed, Owed::Broken(_)) && signed.receipt.fee > 0 {
-                        let breaks = self.broke_off(lane);
-                        if breaks >= BREAKS {
-                            let reason = format!(
-                                "the worker broke off {breaks} answers in a row and charged for them"
-                            );
-                            return self.park(guard, state, reason);
+                    match self.accept(lane, state, &signed, &Came::under(&pending)) {
+                        Ok(()) => {}
+                        Err(GatewayError::Overdrawn(overdrawn)) => {
+                            return self.park(guard, state, overdrawn.to_string());
                         }
+                        Err(error) => return Err(error),
                     }
                     tracing::info!(
                         channel = self.channel,
@@ -422,7 +416,7 @@ impl Gateway {
                         fee = signed.receipt.fee,
                         "settled a broken-off request with the worker"
                     );
-                    return self.accept(lane, state, &signed);
+                    return Ok(());
                 }
                 Reconciled::Parked(reason) => return self.park(guard, state, reason),
                 Reconciled::Working => why = working(lane),
@@ -432,47 +426,37 @@ impl Gateway {
         Err(why)
     }
 
-    /// Counts an answer that the worker broke off; how many there were since the last whole one.
-    fn broke_off(&self, lane: LaneIndex) -> u32 {
-        let mut breaks = self.breaks.lock().unwrap_or_else(PoisonError::into_inner);
-        let count = breaks.entry(lane).or_default();
-        *count = count.saturating_add(1);
-        *count
-    }
-
-    /// Notes that an answer came whole and passed.
-    pub(crate) fn answered(&self, lane: LaneIndex) {
-        self.breaks
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .remove(&lane);
-    }
-
     /// Acknowledges the receipt of the voucher in doubt: from here on the next voucher builds on it.
+    ///
+    /// # Errors
+    /// [`GatewayError::Overdrawn`] when more would be lost to the worker than is put up with; the lane
+    /// stays as it is then.
     pub fn accept(
         &self,
         lane: LaneIndex,
         state: &mut LaneState,
         signed: &SignedReceipt,
+        came: &Came,
     ) -> Result<(), GatewayError> {
-        let Some(pending) = state.pending.take() else {
+        let Some(pending) = &state.pending else {
             return Err(GatewayError::Data("no voucher is in doubt".into()));
         };
-        state.position = crate::voucher::Position {
-            sequence: pending.voucher.sequence,
-            receipt: signed.receipt.hash(),
-            cumulative: signed.receipt.cum,
-        };
-        self.store.accept(
-            self.channel,
-            lane,
-            state,
-            &SignedVoucher {
-                voucher: pending.voucher,
-                signature: pending.signature,
+        let accepted = LaneState {
+            position: crate::voucher::Position {
+                sequence: pending.voucher.sequence,
+                receipt: signed.receipt.hash(),
+                cumulative: signed.receipt.cum,
             },
-            signed,
-        )?;
+            pending: None,
+            parked: state.parked.clone(),
+        };
+        let voucher = SignedVoucher {
+            voucher: pending.voucher,
+            signature: pending.signature,
+        };
+        self.store
+            .accept(self.channel, lane, &accepted, &voucher, signed, came)?;
+        *state = accepted;
         self.note(lane, signed.receipt.cum);
         Ok(())
     }

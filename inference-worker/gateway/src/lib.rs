@@ -4,7 +4,9 @@
 //! voucher for at most what the answer may cost, forwards the request to the worker of its channel,
 //! streams the answer through, and holds the receipt against its own count, the terms on chain and
 //! the text delivered ([`check`]). Only a receipt that passes is acknowledged by the next voucher of
-//! its lane; one that does not parks the lane, and at most one chunk of one lane is ever in doubt.
+//! its lane; one that does not parks the lane, and at most one chunk of each lane is ever in doubt.
+//! What an answer that broke off charges for text that did not come is put up with as far as
+//! [`lanes::Breakage`] allows.
 //!
 //! | module | holds |
 //! | --- | --- |

@@ -6,7 +6,7 @@ use anyhow::{Context, Result};
 use clap::Parser;
 use cli::{Cli, Command};
 use metrics_exporter_prometheus::PrometheusBuilder;
-use openledger_chain::{ChainClient, Key, Submitter, SubmitterOptions, OPEN};
+use openledger_chain::{AccountId, ChainClient, Key, Submitter, SubmitterOptions, OPEN};
 use openledger_gateway::{
     api::{self, Access, ApiKey},
     commands::{self, Close},
@@ -246,6 +246,18 @@ async fn status(options: cli::Status) -> Result<()> {
             open(lane.claimed)
         );
     }
+    print_losses(&store)
+}
+
+/// What each worker charged for what did not come.
+fn print_losses(store: &LaneStore) -> Result<()> {
+    for (worker, breakage) in store.breakages()? {
+        println!(
+            "worker {}: {}",
+            AccountId(worker),
+            commands::losses(&breakage)
+        );
+    }
     Ok(())
 }
 
@@ -274,7 +286,7 @@ fn lanes(options: &cli::Lanes) -> Result<()> {
             commands::standing(&state)
         );
     }
-    Ok(())
+    print_losses(&store)
 }
 
 async fn release(options: cli::Release) -> Result<()> {

@@ -1,6 +1,6 @@
 //! Whether the gateway can answer now, and if not, why.
 
-use crate::gateway::Gateway;
+use crate::{gateway::Gateway, lanes::Breakage};
 use serde_json::{json, Value};
 
 /// What `/ready` says.
@@ -12,6 +12,7 @@ pub struct Readiness {
     models: Result<usize, String>,
     usable: usize,
     parked: Vec<(u16, String)>,
+    breakage: Result<Breakage, String>,
 }
 
 impl Gateway {
@@ -49,6 +50,10 @@ impl Gateway {
             models,
             usable: self.pool.usable(),
             parked: self.pool.parked().into_iter().collect(),
+            breakage: self
+                .store
+                .breakage(&self.worker.0)
+                .map_err(|error| error.to_string()),
         }
     }
 }
@@ -78,6 +83,14 @@ impl Readiness {
             },
             "channel": match &self.funds {
                 Ok(left) => json!({"left": left.to_string()}),
+                Err(error) => json!({"error": error}),
+            },
+            "broken_off": match &self.breakage {
+                Ok(breakage) => json!({
+                    "answers": breakage.answers,
+                    "lost": breakage.lost.fee.to_string(),
+                    "delivered": breakage.delivered.fee.to_string(),
+                }),
                 Err(error) => json!({"error": error}),
             },
             "worker": if self.worker { "reachable" } else { "unreachable" },

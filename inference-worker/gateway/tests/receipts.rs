@@ -48,6 +48,15 @@ fn signer() -> Signer {
 }
 
 fn pending() -> Pending {
+    pending_of(64)
+}
+
+/// A voucher of as many output tokens as there can be.
+fn long() -> Pending {
+    pending_of(256)
+}
+
+fn pending_of(max_out: u32) -> Pending {
     let voucher = voucher(
         &POSITION,
         &Order {
@@ -57,7 +66,7 @@ fn pending() -> Pending {
             revision: 5,
             terms: TERMS,
             tokens_in: 21,
-            max_out: 64,
+            max_out,
             evidence: EvidenceClass::Open,
             expiry: 100,
             body: b"{}",
@@ -366,8 +375,8 @@ fn a_broken_off_answer_is_charged_for_what_could_have_come() {
         (Owed::Signed, true),
         (Owed::AtMost(TOKENS_OUT), true),
         (Owed::AtMost(TOKENS_OUT - 1), false),
-        (Owed::Broken(TOKENS_OUT), true),
-        (Owed::Broken(TOKENS_OUT - 1), false),
+        // What was under way is the worker's as far as its account allows.
+        (Owed::Broken(0), true),
         // The whole chunk, however much was under way when the client left.
         (Owed::AtMost(64), true),
     ] {
@@ -378,6 +387,28 @@ fn a_broken_off_answer_is_charged_for_what_could_have_come() {
             "{owed:?}: {settled:?}"
         );
     }
+}
+
+#[test]
+fn no_more_than_128_tokens_are_under_way_when_an_answer_breaks_off() {
+    let charging = |tokens_out| {
+        let mut receipt = honest(Outcome::Cancelled);
+        receipt.voucher = long().voucher.hash();
+        receipt.tokens_out = tokens_out;
+        receipt.fee = TERMS.fee(21, tokens_out).unwrap();
+        receipt.cum = POSITION.cumulative + receipt.fee;
+        LaneReport {
+            voucher: None,
+            ..report(receipt)
+        }
+    };
+    let pending = Pending {
+        owed: Owed::Broken(40),
+        ..long()
+    };
+    let settled = |report| settle(&POSITION, &pending, &report, &signer());
+    assert!(matches!(settled(charging(168)), Reconciled::Accepted(_)));
+    assert!(matches!(settled(charging(169)), Reconciled::Parked(_)));
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use crate::{
     check::Signer,
-    lanes::{release as lane_release, LaneState, LaneStore, Release},
+    lanes::{release as lane_release, Breakage, Came, LaneState, LaneStore, Release},
     upstream::Worker,
     GatewayError,
 };
@@ -23,6 +23,14 @@ pub fn standing(state: &LaneState) -> String {
         ),
         (None, None) => "in use".into(),
     }
+}
+
+/// What was lost to a worker, in words.
+pub fn losses(breakage: &Breakage) -> String {
+    format!(
+        "{} answers broke off: {} planck charged for their prompts and {} output tokens that did not come; {} planck for what came",
+        breakage.answers, breakage.lost.fee, breakage.lost.tokens, breakage.delivered.fee
+    )
 }
 
 /// What taking `lane` back into use would come to; nothing is changed.
@@ -91,7 +99,14 @@ pub fn release(
     release: &Release,
 ) -> Result<(), GatewayError> {
     match &release.pays {
-        Some((voucher, receipt)) => store.accept(channel, lane, &release.state, voucher, receipt),
+        Some((voucher, receipt)) => store.accept(
+            channel,
+            lane,
+            &release.state,
+            voucher,
+            receipt,
+            &Came::Aside,
+        ),
         None => store.put(channel, lane, &release.state),
     }
 }

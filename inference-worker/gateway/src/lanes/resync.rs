@@ -2,7 +2,7 @@
 
 use crate::{
     check::{check_undelivered, Rejection, Signer},
-    lanes::{LaneState, Owed, Pending},
+    lanes::{LaneState, Owed, Pending, UNDER_WAY},
     upstream::LaneReport,
     voucher::Position,
 };
@@ -14,7 +14,8 @@ use openledger_primitives::{ChannelId, KeyIndex, LaneIndex, PublicKey, Sequence}
 pub enum Reconciled {
     /// The voucher in doubt was not used: the lane stands where it stood.
     Unused,
-    /// The voucher in doubt was used; its receipt is acceptable.
+    /// The voucher in doubt was used; its receipt is acceptable by itself. Whether it is put up with
+    /// is for [`Breakage`](super::Breakage) to say.
     Accepted(Box<SignedReceipt>),
     /// The worker has work of this lane under way: ask again.
     Working,
@@ -60,7 +61,8 @@ pub fn settle(
     // Without the delivered text its commitment cannot be checked; what it may charge can.
     let bound = match pending.owed {
         Owed::Signed => pending.voucher.max_out,
-        Owed::AtMost(tokens) | Owed::Broken(tokens) => tokens,
+        Owed::AtMost(tokens) => tokens,
+        Owed::Broken(delivered) => delivered.saturating_add(UNDER_WAY),
         Owed::Nothing if signed.receipt.fee != 0 => {
             return Reconciled::Parked(format!(
                 "the worker charges {} planck for a request that it did not answer",

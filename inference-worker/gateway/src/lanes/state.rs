@@ -1,5 +1,6 @@
 //! Lanes on disk. Every change is on disk before what depends on it leaves this program.
 
+use super::{Breakage, Came};
 use crate::{
     commands::Opening,
     voucher::{Position, Terms},
@@ -8,13 +9,15 @@ use crate::{
 use openledger_metering::{SignedReceipt, SignedVoucher};
 use openledger_primitives::{voucher::Voucher, ChannelId, LaneIndex, Sequence, Signature};
 use parity_scale_codec::{Decode, Encode};
-use redb::{Database, ReadableDatabase, TableDefinition};
+use redb::{AccessGuard, Database, ReadableDatabase, ReadableTable, TableDefinition};
 use std::{os::unix::fs::DirBuilderExt, path::Path};
 
 const LANES: TableDefinition<(u64, u16), &[u8]> = TableDefinition::new("lanes");
 /// (channel, lane, sequence) → voucher, its signature, receipt, its signature: the consumer's
 /// evidence of what was asked, answered and charged.
 const RECEIPTS: TableDefinition<(u64, u16, u64), &[u8]> = TableDefinition::new("receipts");
+/// Worker → what it charged for what came and for what did not.
+const BREAKAGE: TableDefinition<[u8; 32], &[u8]> = TableDefinition::new("breakage");
 const CHANNEL: TableDefinition<(), u64> = TableDefinition::new("channel");
 /// The channel that is being opened: what to look for when this program does not live to see it.
 const OPENING: TableDefinition<(), &[u8]> = TableDefinition::new("opening");
@@ -43,8 +46,9 @@ pub enum Owed {
     /// So many output tokens at most: the answer was cut off on this side.
     #[codec(index = 1)]
     AtMost(u32),
-    /// So many output tokens at most: the worker, or the way to it, broke the answer off. It is not
-    /// put up with for ever.
+    /// So many output tokens, which came before the worker, or the way to it, broke the answer off,
+    /// and those that may have been under way. What did not come is put up with as far as
+    /// [`Breakage`] allows.
     #[codec(index = 2)]
     Broken(u32),
     /// Nothing: the worker refused the request, or says that it failed.
@@ -72,6 +76,13 @@ fn data<E: std::fmt::Display>(error: E) -> GatewayError {
     GatewayError::Data(error.to_string())
 }
 
+fn decoded(value: Option<AccessGuard<'_, &[u8]>>) -> Result<Breakage, GatewayError> {
+    value.map_or_else(
+        || Ok(Breakage::default()),
+        |bytes| Breakage::decode(&mut bytes.value()).map_err(data),
+    )
+}
+
 impl LaneStore {
     /// Opens or creates `lanes.redb` in `folder`. One process at a time.
     pub fn open(folder: &Path) -> Result<Self, GatewayError> {
@@ -89,6 +100,7 @@ impl LaneStore {
         {
             write.open_table(LANES).map_err(data)?;
             write.open_table(RECEIPTS).map_err(data)?;
+            write.open_table(BREAKAGE).map_err(data)?;
             write.open_table(CHANNEL).map_err(data)?;
             write.open_table(OPENING).map_err(data)?;
         }
@@ -173,7 +185,12 @@ impl LaneStore {
         write.commit().map_err(data)
     }
 
-    /// Puts a lane after an accepted receipt on disk, with the receipt.
+    /// Puts a lane after an accepted receipt on disk, with the receipt and the worker's account after
+    /// it, all or nothing.
+    ///
+    /// # Errors
+    /// [`GatewayError::Overdrawn`] when more would be lost to the worker than is put up with; nothing
+    /// is changed then.
     pub fn accept(
         &self,
         channel: ChannelId,
@@ -181,8 +198,21 @@ impl LaneStore {
         state: &LaneState,
         voucher: &SignedVoucher,
         receipt: &SignedReceipt,
+        came: &Came,
     ) -> Result<(), GatewayError> {
+        // Lanes are settled at the same time: each sees what the others lost.
         let write = self.database.begin_write().map_err(data)?;
+        {
+            let mut table = write.open_table(BREAKAGE).map_err(data)?;
+            let worker = receipt.receipt.worker;
+            let before = decoded(table.get(worker).map_err(data)?)?;
+            let after = before.after(&receipt.receipt, came)?;
+            if after != before {
+                table
+                    .insert(worker, after.encode().as_slice())
+                    .map_err(data)?;
+            }
+        }
         write
             .open_table(LANES)
             .map_err(data)?
@@ -197,6 +227,25 @@ impl LaneStore {
             )
             .map_err(data)?;
         write.commit().map_err(data)
+    }
+
+    /// The account of a worker.
+    pub fn breakage(&self, worker: &[u8; 32]) -> Result<Breakage, GatewayError> {
+        let read = self.database.begin_read().map_err(data)?;
+        let table = read.open_table(BREAKAGE).map_err(data)?;
+        decoded(table.get(worker).map_err(data)?)
+    }
+
+    /// The accounts of all workers.
+    pub fn breakages(&self) -> Result<Vec<([u8; 32], Breakage)>, GatewayError> {
+        let read = self.database.begin_read().map_err(data)?;
+        let table = read.open_table(BREAKAGE).map_err(data)?;
+        let mut accounts = Vec::new();
+        for entry in table.iter().map_err(data)? {
+            let (key, value) = entry.map_err(data)?;
+            accounts.push((key.value(), decoded(Some(value))?));
+        }
+        Ok(accounts)
     }
 
     /// The voucher and receipt of a sequence.

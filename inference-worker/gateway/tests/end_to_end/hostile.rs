@@ -87,17 +87,50 @@ async fn a_hostile_worker_gets_nothing_acknowledged() {
     let said = scene.command(&release);
     assert!(said.contains("in use again"), "{said}");
 
-    // The lane goes on; a worker that breaks off every answer and charges for it is not put up with.
-    fake.turn(Manner::Honest);
+    break_two_deliver_one(&mut scene, &fake).await;
+}
+
+/// Eight answers broken off are put up with, and no more for what is delivered between them or for
+/// the gateway being started anew.
+async fn break_two_deliver_one(scene: &mut Scene, fake: &Fake) {
     scene.start_gateway("data", &[]).await;
-    let (status, body) = scene.post(CHAT, scene.chat(8)).await;
-    assert_eq!(status, 200, "{body}");
-    fake.turn(Manner::BreakOffAndBill);
-    for _ in 0..3 {
-        let (status, body) = scene.post(CHAT, scene.chat(8)).await;
-        assert_eq!(status, 502, "{body}");
+    for round in 0..4 {
+        fake.turn(Manner::BreakOffAndBill);
+        for _ in 0..2 {
+            let (status, body) = scene.post(CHAT, scene.chat(128)).await;
+            assert_eq!(
+                (status, &body["error"]["code"]),
+                (502, &json!("receipt_missing")),
+                "{body}"
+            );
+        }
+        if round % 2 == 1 {
+            scene.start_gateway("data", &[]).await;
+        }
+        fake.turn(Manner::Honest);
+        let (status, body) = scene.post(CHAT, scene.chat(128)).await;
+        assert_eq!(status, 200, "{body}");
     }
-    assert_eq!(parked(&scene).await, [0, 1]);
+    assert_eq!(parked(scene).await, [1]);
+    fake.turn(Manner::BreakOffAndBill);
+    let (status, body) = scene.post(CHAT, scene.chat(128)).await;
+    assert_eq!(
+        (status, &body["error"]["code"]),
+        (502, &json!("lane_parked")),
+        "{body}"
+    );
+    let message = body["error"]["message"].as_str().unwrap();
+    assert!(message.contains("for what did not come"), "{message}");
+    assert_eq!(parked(scene).await, [0, 1]);
+
+    scene.gateway = None;
+    let (data, chain) = (scene.path("data"), scene.chain());
+    let data = data.to_str().unwrap();
+    let listed = scene.command(&["lanes", "--data", data]);
+    assert!(listed.contains("for what did not come"), "{listed}");
+    assert!(listed.contains("8 answers broke off"), "{listed}");
+    let status = scene.command(&["status", "--chain", &chain, "--data", data]);
+    assert!(status.contains("8 answers broke off"), "{status}");
 }
 
 /// Asks twice, so that both lanes are tried; what each voucher should acknowledge.
