@@ -268,7 +268,8 @@ pub mod pallet {
     #[pallet::call]
     impl<T: Config> Pallet<T> {
         /// Founds a Datanet. Kind and licence never change. A deposit for its storage is taken.
-        /// `min_royalty` is the least price per 1,000 tokens, in planck, of any model trained on it.
+        /// `min_royalty` is the least that contributors get, in planck, of the price of 1,000 tokens
+        /// of any model trained on it.
         ///
         /// Emits `Created`. Errors: `UnknownPermission`, `BondTooLow`, `PrivateUnavailable`,
         /// `PricedUnavailable`, `AdmissionUnavailable`, `NoMoreIds`, and the deposit's.

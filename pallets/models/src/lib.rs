@@ -296,8 +296,8 @@ pub mod pallet {
         }
 
         /// Appends terms to the caller's model. The first are in effect at once, later ones after
-        /// `terms_notice` blocks. Prices are planck per 1,000 tokens, both at least the royalty of
-        /// every Datanet behind a live revision.
+        /// `terms_notice` blocks. Prices are planck per 1,000 tokens; of both, the contributors'
+        /// part is at least the royalty of every Datanet behind a live revision.
         ///
         /// Emits `TermsSet`. Errors: `UnknownModel`, `NotOwner`, `SplitNotWhole`,
         /// `WorkerShareTooLow`, `ProtocolShareTooLow`, `PriceTooHigh`, `TermsPending`,

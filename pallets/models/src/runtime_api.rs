@@ -35,7 +35,7 @@ pub struct RevisionInfo<AccountId> {
     pub versions: Versions,
     /// The meet of the licences of base and versions.
     pub licence: Licence,
-    /// Least price per 1,000 tokens, planck.
+    /// Least that contributors get of either price of 1,000 tokens, planck.
     pub royalty: Balance,
     /// Block at which it was published.
     pub published_at: BlockNumber,

@@ -74,7 +74,8 @@ pub struct Revision {
     pub versions: Versions,
     /// The meet of the licences of base and versions.
     pub licence: Licence,
-    /// Least price per 1,000 tokens that the Datanets of its versions ask, planck.
+    /// Least that contributors get of either price of 1,000 tokens: the highest `min_royalty` of
+    /// the Datanets of its versions, planck.
     pub royalty: Balance,
     /// Block at which it was published.
     pub published_at: BlockNumber,

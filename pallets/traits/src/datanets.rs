@@ -12,7 +12,8 @@ pub trait DatanetRegistry<AccountId> {
     fn may_use(who: &AccountId, version: &VersionUse) -> bool;
     /// What the Datanet permits.
     fn licence(datanet: DatanetId) -> Option<Licence>;
-    /// Least price per 1,000 tokens of any model trained on the Datanet, planck.
+    /// Least that contributors get of the price of 1,000 tokens of any model trained on the
+    /// Datanet, planck.
     fn min_royalty(datanet: DatanetId) -> Balance;
     /// Whether the contribution was sealed into one of `versions`, whatever became of it since.
     fn is_sealed_in(contribution: ContributionId, versions: &[VersionUse]) -> bool {
