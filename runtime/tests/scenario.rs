@@ -212,7 +212,15 @@ fn leave(blocks: &mut Blocks) {
     assert_eq!(WorkerBonds::reserved(&account(WORKER)), 0);
     let drain = RuntimeCall::Workers(pallet_workers::Call::drain {});
     blocks.must(WORKER, drain);
+    let drained = blocks.now();
     let leave = RuntimeCall::Workers(pallet_workers::Call::leave {});
+    // A minute, in which what was delivered could still be claimed.
+    blocks.go_to(drained + 20);
+    assert_err!(
+        blocks.send(WORKER, leave.clone()),
+        pallet_workers::Error::<Runtime>::MayBecomeLiable
+    );
+    blocks.next();
     blocks.must(WORKER, leave);
     assert!(Workers::info(account(WORKER)).is_none());
     let withdraw = RuntimeCall::WorkerBonds(pallet_bonds::Call::withdraw {});

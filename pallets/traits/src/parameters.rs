@@ -50,6 +50,16 @@ parameters! {
     }
 }
 
+impl SettlementParameters {
+    /// Blocks within which work must be claimed, whatever a consumer does after the answer: lets its
+    /// voucher expire, revokes the signer, cuts the deposit or closes the channel.
+    pub fn claim_within(&self) -> BlockNumber {
+        self.voucher_grace
+            .min(self.revoke_delay)
+            .min(self.close_delay)
+    }
+}
+
 parameters! {
     /// Bonds of workers.
     BondParameters {

@@ -145,6 +145,7 @@ mod benchmarks {
             Pallet::<T>::do_set_service_key(&who, &account("key", index, 0))?;
         }
         Pallet::<T>::do_drain(&who).map_err(|_| BenchmarkError::Stop("a worker drains"))?;
+        frame_system::Pallet::<T>::set_block_number(u32::MAX.into());
 
         #[extrinsic_call]
         _(RawOrigin::Signed(who.clone()));

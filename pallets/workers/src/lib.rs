@@ -181,6 +181,9 @@ pub mod pallet {
         /// Part of the bond is reserved, or it still answers for work that can be challenged: wait
         /// until the last batch is settled and its liability over.
         Liable,
+        /// What it delivered before it began to drain may still be claimed: submit it, and wait
+        /// until the shortest of `voucher_grace`, `revoke_delay` and `close_delay` is over.
+        MayBecomeLiable,
     }
 
     #[pallet::hooks]
@@ -259,9 +262,11 @@ pub mod pallet {
             Ok(Some(T::WeightInfo::drain(old)).into())
         }
 
-        /// Removes the caller from the registry and thaws its whole bond.
+        /// Removes the caller from the registry and thaws its whole bond, once everything that it
+        /// delivered before it began to drain was claimed or lapsed, and nothing can be disputed.
         ///
-        /// Emits `Left`. Errors: `NotWorker`, `NotDraining`, `Liable`, and those of the thaw.
+        /// Emits `Left`. Errors: `NotWorker`, `NotDraining`, `Liable`, `MayBecomeLiable`, and those
+        /// of the thaw.
         #[pallet::call_index(5)]
         #[pallet::weight(T::WeightInfo::leave())]
         pub fn leave(origin: OriginFor<T>) -> DispatchResult {

@@ -122,14 +122,17 @@ impl<T: Config> Pallet<T> {
 
     pub(crate) fn do_leave(worker: &T::AccountId) -> DispatchResult {
         let record = Workers::<T>::get(worker).ok_or(Error::<T>::NotWorker)?;
-        ensure!(
-            matches!(record.standing, Standing::Draining { .. }),
-            Error::<T>::NotDraining
-        );
+        let Standing::Draining { since } = record.standing else {
+            return Err(Error::<T>::NotDraining.into());
+        };
         ensure!(
             T::Bonds::reserved(worker) == 0 && T::Bonds::last_liable(worker) <= Self::now(),
             Error::<T>::Liable
         );
+        // What was delivered before it began to drain may still be claimed in the last of these
+        // blocks, and then the bond must be there to answer for it.
+        let claimed = since.saturating_add(T::Parameters::settlement().claim_within());
+        ensure!(Self::now() > claimed, Error::<T>::MayBecomeLiable);
         T::Bonds::thaw_all(worker)?;
         Self::remove_all_keys(worker);
         NextKey::<T>::insert(worker, record.next_key);

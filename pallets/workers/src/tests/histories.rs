@@ -80,6 +80,7 @@ proptest! {
             for who in [ALICE, BOB] {
                 Bonds::unreserve(&who, u128::MAX);
                 apply(Step::Drain(who));
+                apply(Step::Wait(11));
                 apply(Step::Leave(who));
                 assert!(!Workers::is_active(&who));
             }

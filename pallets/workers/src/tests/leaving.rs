@@ -2,12 +2,21 @@
 
 use crate::{mock::*, Error, KeyOwner, Keys, Providers, Served, Serving};
 use frame_support::{assert_noop, assert_ok, traits::fungible::Inspect};
-use openledger_traits::{mocks::MockModels, BondLedger, WorkerRegistry};
+use openledger_traits::{
+    mocks::{MockModels, MockParameters},
+    BondLedger, SettlementParameters, WorkerRegistry,
+};
 
 type Refused = Error<Test>;
 
 fn alice() -> RuntimeOrigin {
     RuntimeOrigin::signed(ALICE)
+}
+
+/// Goes to the first block at which a worker that began to drain in block 1 may leave: a revocation
+/// takes the ten blocks in which what was delivered must be claimed.
+fn wait_for_claims() {
+    System::set_block_number(12);
 }
 
 #[test]
@@ -19,6 +28,7 @@ fn a_worker_leaves_nothing_behind_and_gets_its_bond_back() {
         assert_ok!(Workers::drain(alice()));
         assert!(!Workers::is_active(&ALICE));
         assert_eq!(Workers::worker_of_key(&ALICE_KEY), Some((ALICE, 0)));
+        wait_for_claims();
         assert_ok!(Workers::leave(alice()));
         assert_eq!(Workers::worker_of_key(&ALICE_KEY), None);
         assert_eq!(Workers::info(ALICE), None);
@@ -26,7 +36,7 @@ fn a_worker_leaves_nothing_behind_and_gets_its_bond_back() {
         assert_eq!(KeyOwner::<Test>::iter().count(), 0);
         assert_eq!(Serving::<Test>::iter().count(), 0);
         assert_eq!(Providers::<Test>::iter().count(), 0);
-        System::set_block_number(51);
+        System::set_block_number(62);
         assert_ok!(Bonds::withdraw(alice()));
         assert_eq!(Balances::balance(&ALICE), RICH);
     });
@@ -51,12 +61,37 @@ fn a_worker_leaves_only_after_its_liabilities() {
     });
 }
 
+/// Answers that were delivered and not yet submitted reserve nothing: leaving at once would let the
+/// bond go before the batch that it must answer for.
+#[test]
+fn submit_then_exit() {
+    for shorten in [
+        |set: &mut SettlementParameters| set.voucher_grace = 5,
+        |set: &mut SettlementParameters| set.revoke_delay = 5,
+        |set: &mut SettlementParameters| set.close_delay = 5,
+    ] {
+        run(|| {
+            MockParameters::mutate(|set| shorten(&mut set.settlement));
+            join(ALICE, ALICE_KEY);
+            System::set_block_number(7);
+            assert_ok!(Workers::drain(alice()));
+            assert_noop!(Workers::leave(alice()), Refused::MayBecomeLiable);
+            // Still claimed in this block.
+            System::set_block_number(12);
+            assert_noop!(Workers::leave(alice()), Refused::MayBecomeLiable);
+            System::set_block_number(13);
+            assert_ok!(Workers::leave(alice()));
+        });
+    }
+}
+
 #[test]
 fn a_worker_whose_stake_thaws_already_can_leave() {
     run(|| {
         join(ALICE, ALICE_KEY);
         assert_ok!(Bonds::thaw(alice(), MIN));
         assert_ok!(Workers::drain(alice()));
+        wait_for_claims();
         assert_ok!(Workers::leave(alice()));
     });
 }
@@ -67,6 +102,7 @@ fn who_left_can_join_again_and_no_key_index_comes_twice() {
     run(|| {
         join(ALICE, ALICE_KEY);
         assert_ok!(Workers::drain(alice()));
+        wait_for_claims();
         assert_ok!(Workers::leave(alice()));
         join(ALICE, ALICE_KEY);
         assert_eq!(Workers::worker_of_key(&ALICE_KEY), Some((ALICE, 1)));
