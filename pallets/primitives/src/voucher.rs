@@ -8,7 +8,7 @@ use parity_scale_codec::{Decode, DecodeWithMemTracking, Encode, MaxEncodedLen};
 use scale_info::TypeInfo;
 use serde::{Deserialize, Serialize};
 
-/// How the evidence of an answer may be inspected in an audit.
+/// How the evidence of an answer may be inspected in an audit, what is easier to provide first.
 #[derive(
     Clone,
     Copy,

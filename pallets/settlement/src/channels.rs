@@ -18,7 +18,8 @@ impl<T: Config> Pallet<T> {
         signer: ChannelSigner,
         evidence: EvidenceClass,
     ) -> DispatchResult {
-        ensure!(T::Workers::is_active(&worker), Error::<T>::WorkerInactive);
+        let offered = T::Workers::evidence(&worker).ok_or(Error::<T>::WorkerInactive)?;
+        ensure!(evidence <= offered, Error::<T>::EvidenceAboveOffered);
         ensure!(
             deposit >= T::Parameters::settlement().min_channel_deposit,
             Error::<T>::DepositBelowMinimum

@@ -75,7 +75,7 @@ impl<T: Config> Pallet<T> {
         let before = channel.escrowed;
         for claim in claims {
             let lane = Lanes::<T>::get(id, claim.lane).ok_or(Error::<T>::UnknownLane)?;
-            let amount = Self::check_claim(context, &lane, claim)?;
+            let amount = Self::check_claim(context, &channel, &lane, claim)?;
             Self::charge(context, &mut channel, &lane, amount)?;
             Self::check_signature(&lane.signer, claim)?;
             Lanes::<T>::insert(
@@ -98,7 +98,12 @@ impl<T: Config> Pallet<T> {
     }
 
     /// Checks a claim against its lane and its voucher. Returns what it adds to the charge.
-    fn check_claim(context: &Context<'_>, lane: &Lane, claim: &Claim) -> Result<Balance, Error<T>> {
+    fn check_claim(
+        context: &Context<'_>,
+        channel: &Channel<T::AccountId>,
+        lane: &Lane,
+        claim: &Claim,
+    ) -> Result<Balance, Error<T>> {
         let voucher = &claim.voucher;
         must(
             claim.sequence_to >= lane.next_sequence,
@@ -122,6 +127,7 @@ impl<T: Config> Pallet<T> {
             voucher.sequence == claim.sequence_to,
             Error::VoucherSequence,
         )?;
+        must(voucher.evidence == channel.evidence, Error::VoucherEvidence)?;
         let charged = claim
             .cumulative
             .checked_sub(voucher.prev_cum)

@@ -330,6 +330,8 @@ pub mod pallet {
         ClaimsOpen,
         /// The worker is not registered, or takes on nothing new: `WorkersApi.find` lists others.
         WorkerInactive,
+        /// The worker announces no evidence class as high as this: its capability says how high.
+        EvidenceAboveOffered,
         /// The deposit is below `min_channel_deposit`.
         DepositBelowMinimum,
         /// The amount is zero: name how many planck you mean.
@@ -412,6 +414,8 @@ pub mod pallet {
         VoucherLane,
         /// The voucher is of another sequence than the claim's last.
         VoucherSequence,
+        /// The voucher names another evidence class than the channel.
+        VoucherEvidence,
         /// The cumulative charge is below what the voucher acknowledges.
         BelowAcknowledged,
         /// The cumulative charge is above what the voucher acknowledges plus its `max_fee`.
@@ -494,10 +498,12 @@ pub mod pallet {
     impl<T: Config> Pallet<T> {
         /// Opens a channel to `worker`: holds `deposit` planck and a deposit per lane on the
         /// caller's account. Vouchers of `signer` are accepted on its lanes up to `limit` planck
-        /// and until block `valid_until`.
+        /// and until block `valid_until`. All of them name the class `evidence`, which is at most
+        /// what the worker announces.
         ///
-        /// Emits `ChannelOpened`. Errors: `WorkerInactive`, `DepositBelowMinimum`, `LaneCount`,
-        /// `AlreadyOver`, `Overflow`, and the token's own when the balance is too small.
+        /// Emits `ChannelOpened`. Errors: `WorkerInactive`, `EvidenceAboveOffered`,
+        /// `DepositBelowMinimum`, `LaneCount`, `AlreadyOver`, `Overflow`, and the token's own when
+        /// the balance is too small.
         #[pallet::call_index(0)]
         #[pallet::weight(T::WeightInfo::open_channel((*lanes).into()))]
         #[allow(clippy::too_many_arguments)]

@@ -11,6 +11,7 @@ use frame_system::limits::BlockWeights;
 use openledger_primitives::{
     revision::{ModelRef, VersionUse},
     terms::{Split, Terms},
+    voucher::EvidenceClass,
     Balance, BlockNumber, ContributionId, KeyIndex, RevisionId, TermsIndex,
 };
 use openledger_traits::{
@@ -262,8 +263,8 @@ impl WorkerRegistry<AccountId32> for Tables {
     fn worker_of_key(key: &AccountId32) -> Option<(AccountId32, KeyIndex)> {
         (*key == WORKER_KEY).then_some((WORKER, 0))
     }
-    fn is_active(worker: &AccountId32) -> bool {
-        WORKERS.with_borrow(|workers| workers.contains(worker))
+    fn evidence(worker: &AccountId32) -> Option<EvidenceClass> {
+        WORKERS.with_borrow(|workers| workers.contains(worker).then_some(EvidenceClass::Sealed))
     }
 }
 

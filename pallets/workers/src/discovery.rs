@@ -5,7 +5,7 @@ use crate::{
 };
 use alloc::vec::Vec;
 use core::cmp::Reverse;
-use openledger_primitives::{KeyIndex, RevisionId};
+use openledger_primitives::{voucher::EvidenceClass, KeyIndex, RevisionId};
 use openledger_traits::{BondLedger, ModelRegistry, Parameters, WorkerRegistry};
 
 impl<T: Config> Pallet<T> {
@@ -55,8 +55,9 @@ impl<T: Config> WorkerRegistry<T::AccountId> for Pallet<T> {
         Self::key_in_force(key)
     }
 
-    fn is_active(worker: &T::AccountId) -> bool {
-        Workers::<T>::get(worker).is_some_and(|record| record.standing == Standing::Active)
-            && Self::is_bonded_enough(worker)
+    fn evidence(worker: &T::AccountId) -> Option<EvidenceClass> {
+        Workers::<T>::get(worker)
+            .filter(|record| record.standing == Standing::Active && Self::is_bonded_enough(worker))
+            .map(|record| record.capability.evidence)
     }
 }

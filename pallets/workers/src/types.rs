@@ -36,7 +36,7 @@ pub struct Capability {
     pub max_batch: u16,
     /// Name and version of the engine, printable ASCII.
     pub engine: BoundedVec<u8, ConstU32<MAX_ENGINE>>,
-    /// How its answers may be audited.
+    /// How its answers may be audited: the highest class of channels that it takes on.
     pub evidence: EvidenceClass,
 }
 

@@ -2,7 +2,9 @@
 
 use super::kit::*;
 use crate::{mock::*, Channels, Error, Event, HoldReason, Lanes};
-use frame_support::{assert_noop, assert_ok, traits::fungible::InspectHold};
+use frame_support::{
+    assert_noop, assert_ok, dispatch::DispatchResult, traits::fungible::InspectHold,
+};
 use openledger_primitives::{voucher::EvidenceClass, Balance};
 use openledger_traits::mocks::MockParameters;
 use sp_runtime::{AccountId32, TokenError};
@@ -11,7 +13,16 @@ fn held(who: &AccountId32) -> Balance {
     Balances::balance_on_hold(&HoldReason::Channel.into(), who)
 }
 
-fn try_open(deposit: Balance, lanes: u16, until: u32) -> frame_support::dispatch::DispatchResult {
+fn try_open(deposit: Balance, lanes: u16, until: u32) -> DispatchResult {
+    try_open_at(EvidenceClass::Open, deposit, lanes, until)
+}
+
+fn try_open_at(
+    evidence: EvidenceClass,
+    deposit: Balance,
+    lanes: u16,
+    until: u32,
+) -> DispatchResult {
     Settlement::open_channel(
         RuntimeOrigin::signed(ALICE),
         WORKER,
@@ -20,8 +31,24 @@ fn try_open(deposit: Balance, lanes: u16, until: u32) -> frame_support::dispatch
         key(1),
         OPEN,
         until,
-        EvidenceClass::Open,
+        evidence,
     )
+}
+
+#[test]
+fn a_channel_has_no_evidence_class_above_what_the_worker_announces() {
+    run(|| {
+        for (id, evidence) in [(0, EvidenceClass::Open), (1, EvidenceClass::Sealed)] {
+            assert_ok!(try_open_at(evidence, OPEN, 1, 99));
+            assert_eq!(Channels::<Test>::get(id).unwrap().evidence, evidence);
+        }
+        for evidence in [EvidenceClass::Tee, EvidenceClass::Private] {
+            assert_noop!(
+                try_open_at(evidence, OPEN, 1, 99),
+                Error::<Test>::EvidenceAboveOffered
+            );
+        }
+    });
 }
 
 #[test]

@@ -1,9 +1,11 @@
 //! Claims that are refused, each for its own reason and with nothing changed.
 
 use super::kit::*;
-use crate::{mock::*, Error};
+use crate::{mock::*, Channels, Error};
 use frame_support::assert_ok;
-use openledger_primitives::{batch::Claim, crypto::signing_payloads, Signature, FORMAT_VERSION};
+use openledger_primitives::{
+    batch::Claim, crypto::signing_payloads, voucher::EvidenceClass, Signature, FORMAT_VERSION,
+};
 use sp_core::Pair;
 
 /// A batch of one answer whose claim `change` corrupts and the consumer signs all the same.
@@ -92,6 +94,21 @@ fn voucher_of_another_sequence() {
             &signed(|claim| claim.voucher.sequence = 2),
             Error::VoucherSequence,
         );
+    });
+}
+
+#[test]
+fn voucher_of_another_evidence_class() {
+    with_channel(|| {
+        refused(
+            &signed(|claim| claim.voucher.evidence = EvidenceClass::Sealed),
+            Error::VoucherEvidence,
+        );
+        Channels::<Test>::mutate_extant(0, |channel| channel.evidence = EvidenceClass::Sealed);
+        refused(&batch(&[answer(0)]), Error::VoucherEvidence);
+        assert_ok!(submit(&signed(|claim| {
+            claim.voucher.evidence = EvidenceClass::Sealed;
+        })));
     });
 }
 

@@ -2,6 +2,7 @@
 
 use crate::{mock::*, Capability, Endpoint, Error, Event, Standing};
 use frame_support::{assert_noop, assert_ok};
+use openledger_primitives::voucher::EvidenceClass;
 use openledger_traits::{mocks::MockParameters, BondLedger, WorkerRegistry};
 use sp_runtime::{DispatchError, TokenError};
 
@@ -133,6 +134,23 @@ fn a_worker_below_the_least_bond_gets_no_new_channels() {
         assert!(Workers::is_active(&ALICE));
         MockParameters::mutate(|set| set.bonds.min_worker_bond = 2 * MIN);
         assert!(!Workers::is_active(&ALICE));
+    });
+}
+
+#[test]
+fn a_worker_takes_on_channels_up_to_the_evidence_class_that_it_announces_now() {
+    run(|| {
+        assert_eq!(Workers::evidence(&ALICE), None);
+        join(ALICE, ALICE_KEY);
+        assert_eq!(Workers::evidence(&ALICE), Some(EvidenceClass::Open));
+        let sealed = Capability {
+            evidence: EvidenceClass::Sealed,
+            ..capability()
+        };
+        assert_ok!(Workers::update(alice(), endpoint(), sealed));
+        assert_eq!(Workers::evidence(&ALICE), Some(EvidenceClass::Sealed));
+        assert_ok!(Workers::drain(alice()));
+        assert_eq!(Workers::evidence(&ALICE), None);
     });
 }
 
