@@ -1,8 +1,9 @@
 //! Every call of the project's pallets has a measured weight, and a batch weighs what its lines weigh.
 
-use frame_support::dispatch::GetDispatchInfo;
+use frame_support::{dispatch::GetDispatchInfo, weights::Weight};
 use openledger_primitives::{
-    batch::{BatchHeader, Claim, Usage},
+    batch::{BatchHeader, Claim, Credit, Usage},
+    receipt::CreditReason,
     voucher::{EvidenceClass, Voucher},
     Signature, FORMAT_VERSION,
 };
@@ -10,6 +11,9 @@ use openledger_runtime::{AccountId, Runtime, RuntimeCall};
 use std::{any::type_name, fs, path::Path};
 
 type Bonds = pallet_bonds::Instance1;
+
+/// What each receipt of a batch costs, planck.
+const FEE: u128 = 1_000;
 
 /// Name of the pallet's crate, the weights that the runtime takes, and the calls.
 fn pallets() -> Vec<(&'static str, &'static str, &'static [&'static str])> {
@@ -72,14 +76,15 @@ fn every_call_has_a_measured_weight() {
     }
 }
 
-/// A batch of `receipts` over eight lanes of one channel and two revisions.
-fn batch(receipts: u32) -> RuntimeCall {
+/// A batch of `receipts` over eight lanes of one channel, two revisions and `credits` contributions.
+fn batch(receipts: u32, credits: u64) -> RuntimeCall {
+    let on_lane = |lane: u16| receipts / 8 + u32::from(u32::from(lane) < receipts % 8);
     let voucher = |lane: u16| Voucher {
         version: FORMAT_VERSION,
         domain: [1; 32],
         channel: 0,
         lane,
-        sequence: u64::from(receipts / 8),
+        sequence: u64::from(on_lane(lane)),
         prev_receipt: [2; 32],
         prev_cum: 0,
         max_fee: 1,
@@ -96,21 +101,29 @@ fn batch(receipts: u32) -> RuntimeCall {
     let claim = |lane: u16| Claim {
         channel: 0,
         lane,
-        sequence_to: u64::from(receipts / 8),
-        cumulative: u128::from(receipts),
+        sequence_to: u64::from(on_lane(lane)),
+        cumulative: u128::from(on_lane(lane)) * FEE,
         voucher: voucher(lane),
         signature: Signature([4; 64]),
         subroot: [5; 32],
-        count: receipts / 8,
+        count: on_lane(lane),
     };
     let usage = |revision: u64| Usage {
         revision,
         terms: 0,
-        fee: u128::from(receipts),
-        tokens_in: u64::from(receipts),
-        tokens_out: u64::from(receipts),
+        fee: u128::from(receipts / 2) * FEE,
+        tokens_in: u64::from(receipts / 2),
+        tokens_out: u64::from(receipts / 2),
         count: receipts / 2,
         subroot: [6; 32],
+    };
+    let credit = |contribution: u64| Credit {
+        revision: 1,
+        contribution,
+        amount: u128::from(receipts),
+        reason: CreditReason::Span,
+        subroot: [7; 32],
+        count: receipts / 2,
     };
     RuntimeCall::Settlement(pallet_settlement::Call::submit_batch {
         worker: AccountId::from([7; 32]),
@@ -119,7 +132,7 @@ fn batch(receipts: u32) -> RuntimeCall {
             sequence: 1,
             parent: [0; 32],
             epoch: 0,
-            fee: u128::from(receipts),
+            fee: u128::from(receipts) * FEE,
             count: receipts,
         },
         claims: (0..8)
@@ -128,24 +141,33 @@ fn batch(receipts: u32) -> RuntimeCall {
             .try_into()
             .expect("few"),
         usage: vec![usage(1), usage(2)].try_into().expect("few"),
-        credits: Default::default(),
+        credits: (0..credits)
+            .map(credit)
+            .collect::<Vec<_>>()
+            .try_into()
+            .expect("few"),
     })
+}
+
+fn weight(call: &RuntimeCall) -> Weight {
+    call.get_dispatch_info().call_weight
 }
 
 #[test]
 fn a_batch_weighs_the_same_whatever_it_stands_for() {
-    let weight = |receipts| batch(receipts).get_dispatch_info().call_weight;
-    let few = weight(16);
-    assert_eq!(few, weight(1_000));
-    assert_eq!(few, weight(100_000));
-    // And not because it weighed nothing: one lane more is one claim more.
+    let few = weight(&batch(10, 3));
+    assert_eq!(few, weight(&batch(1_000, 3)));
+    assert_eq!(few, weight(&batch(100_000, 3)));
+    // And not because it weighed nothing: a contribution more is a credit more, and a lane more is a
+    // claim more.
+    assert!(weight(&batch(10, 4)).ref_time() > few.ref_time());
     let RuntimeCall::Settlement(pallet_settlement::Call::submit_batch {
         worker,
         header,
         claims,
         usage,
         credits,
-    }) = batch(1_000)
+    }) = batch(1_000, 3)
     else {
         unreachable!("a batch is a batch")
     };
@@ -158,5 +180,14 @@ fn a_batch_weighs_the_same_whatever_it_stands_for() {
         usage,
         credits,
     });
-    assert!(lighter.get_dispatch_info().call_weight.ref_time() < few.ref_time());
+    assert!(weight(&lighter).ref_time() < few.ref_time());
+}
+
+/// Two usage lines and 62 credits fill a page; the next credit is written to another.
+#[test]
+fn a_batch_weighs_the_pages_that_its_lines_fill() {
+    let of = |credits| weight(&batch(1_000, credits)).ref_time();
+    let one_write = <Runtime as frame_system::Config>::DbWeight::get().writes(1);
+    let (within, beyond) = (of(62) - of(61), of(63) - of(62));
+    assert_eq!(beyond - within, one_write.ref_time());
 }

@@ -3,7 +3,7 @@
 #![allow(clippy::arithmetic_side_effects, clippy::indexing_slicing)]
 
 use super::*;
-use alloc::{collections::BTreeMap, vec::Vec};
+use alloc::vec::Vec;
 use frame_benchmarking::v2::*;
 use frame_support::{
     traits::{fungible::Mutate, Get},
@@ -28,10 +28,10 @@ pub trait BenchmarkHelper<AccountId> {
     fn worker(who: &AccountId);
     /// Gives the account a large balance.
     fn fund(who: &AccountId);
-    /// Publishes `count` revisions, each with as many versions as it may have, and says at which
-    /// terms each is priced.
+    /// Publishes `count` revisions at equal prices, each with as many versions as it may have, of
+    /// Datanets that no other has, and says at which terms each is priced.
     fn revisions(count: u32) -> Vec<(RevisionId, TermsIndex)>;
-    /// Puts `count` contributions into a version of the revision, ascending.
+    /// Puts `count` contributions into the revision's versions in turn. Ascending.
     fn contributions(revision: RevisionId, count: u32) -> Vec<ContributionId>;
 }
 
@@ -95,13 +95,63 @@ struct Made {
     credits: Vec<Credit>,
 }
 
-/// A batch of `c` claims, each of a consumer of its own, `u` usage lines and `r` credits. The
-/// first usage line has the whole fee.
+/// Parts of `whole` as even as can be, the larger ones first.
+fn shares(whole: u32, parts: u32) -> impl Iterator<Item = u32> {
+    (0..parts).map(move |part| whole / parts + u32::from(part < whole % parts))
+}
+
+/// A claim of `count` receipts of `fee` each on the first lane of a channel.
+fn claim<T: Config>(
+    channel: ChannelId,
+    key: PublicKey,
+    (revision, terms): (RevisionId, TermsIndex),
+    fee: Balance,
+    count: u32,
+) -> Result<Claim, BenchmarkError> {
+    let cumulative = fee * Balance::from(count);
+    let voucher = Voucher {
+        version: FORMAT_VERSION,
+        domain: Pallet::<T>::signing_domain(),
+        channel,
+        lane: 0,
+        sequence: count.into(),
+        prev_receipt: [0; 32],
+        prev_cum: cumulative - fee,
+        max_fee: fee,
+        revision,
+        terms,
+        agent: None,
+        request_commit: [0; 32],
+        chunk: 256,
+        max_in: 1,
+        max_out: 1,
+        evidence: EvidenceClass::Open,
+        expiry: u32::MAX,
+    };
+    // Wrapped, so that two signatures are checked.
+    let [_, payload] = signing_payloads(&voucher.hash());
+    let signature = sp_io::crypto::sr25519_sign(KEYS, &sr25519::Public::from_raw(key), &payload)
+        .ok_or(BenchmarkError::Stop("the key signs"))?;
+    Ok(Claim {
+        channel,
+        lane: 0,
+        sequence_to: voucher.sequence,
+        cumulative,
+        voucher,
+        signature: Signature(signature.0),
+        subroot: [0; 32],
+        count,
+    })
+}
+
+/// A batch of `c` claims, each of a consumer of its own, `u` usage lines of as many revisions, and
+/// `r` credits spread over all revisions and over all versions of each, so that as few as possible
+/// share what is read for them. Usage lines have the same fee, or differ by one receipt's.
 fn made<T: Config>(worker: &T::AccountId, c: u32, u: u32, r: u32) -> Result<Made, BenchmarkError> {
     let key = signer();
     let revisions = T::BenchmarkHelper::revisions(u);
-    let (revision, terms) = revisions[0];
-    let priced = T::Models::priced(revision, terms, 1)
+    let named = revisions[0];
+    let priced = T::Models::priced(named.0, named.1, 1)
         .ok_or(BenchmarkError::Stop("a revision has no terms"))?;
     // So many tokens that no part of the fee is zero.
     let fee_of = |tokens: u32| {
@@ -110,86 +160,42 @@ fn made<T: Config>(worker: &T::AccountId, c: u32, u: u32, r: u32) -> Result<Made
     let tokens = (1..100_000)
         .find(|tokens| fee_of(*tokens) >= 1_000_000)
         .ok_or(BenchmarkError::Stop("the price is too low to split"))?;
-    let share = Pallet::<T>::parts(fee_of(tokens) * Balance::from(c), &priced).contributors;
-    let domain = Pallet::<T>::signing_domain();
+    let fee = fee_of(tokens);
+    // As many receipts on the one side as on the other.
+    let count = c.max(u);
     let mut claims = Vec::new();
-    for index in 0..c {
+    for (index, receipts) in (0..).zip(shares(count, c)) {
         let channel = opened::<T>(&consumer::<T>(index), worker, 1, key)?;
-        let voucher = Voucher {
-            version: FORMAT_VERSION,
-            domain,
-            channel,
-            lane: 0,
-            sequence: 1,
-            prev_receipt: [0; 32],
-            prev_cum: 0,
-            max_fee: fee_of(tokens),
+        claims.push(claim::<T>(channel, key, named, fee, receipts)?);
+    }
+    let mut usage = Vec::new();
+    let mut credits = Vec::new();
+    for ((revision, terms), (receipts, credited)) in revisions
+        .into_iter()
+        .zip(shares(count, u).zip(shares(r, u)))
+    {
+        let line = Usage {
             revision,
             terms,
-            agent: None,
-            request_commit: [0; 32],
-            chunk: 256,
-            max_in: 1,
-            max_out: 1,
-            evidence: EvidenceClass::Open,
-            expiry: u32::MAX,
-        };
-        // Wrapped, so that two signatures are checked.
-        let [_, payload] = signing_payloads(&voucher.hash());
-        let signature =
-            sp_io::crypto::sr25519_sign(KEYS, &sr25519::Public::from_raw(key), &payload)
-                .ok_or(BenchmarkError::Stop("the key signs"))?;
-        claims.push(Claim {
-            channel,
-            lane: 0,
-            sequence_to: 1,
-            cumulative: voucher.max_fee,
-            voucher,
-            signature: Signature(signature.0),
-            subroot: [0; 32],
-            count: 1,
-        });
-    }
-    let mut usage: Vec<_> = revisions
-        .iter()
-        .map(|(revision, terms)| Usage {
-            revision: *revision,
-            terms: *terms,
-            fee: 0,
-            tokens_in: 0,
+            fee: fee * Balance::from(receipts),
+            tokens_in: u64::from(tokens) * u64::from(receipts),
             tokens_out: 0,
-            count: 1,
+            count: receipts,
             subroot: [0; 32],
-        })
-        .collect();
-    usage[0].fee = fee_of(tokens) * Balance::from(c);
-    usage[0].tokens_in = u64::from(tokens) * u64::from(c);
-    // As many receipts on the one side as on the other.
-    usage[0].count = c.saturating_sub(u - 1).max(1);
-    let counted: u32 = usage.iter().map(|line| line.count).sum();
-    claims[0].count += counted - c;
-    if counted > c {
-        let claim = &mut claims[0];
-        claim.sequence_to = u64::from(claim.count);
-        claim.voucher.sequence = claim.sequence_to;
-        let [_, payload] = signing_payloads(&claim.voucher.hash());
-        let signature =
-            sp_io::crypto::sr25519_sign(KEYS, &sr25519::Public::from_raw(key), &payload)
-                .ok_or(BenchmarkError::Stop("the key signs"))?;
-        claim.signature = Signature(signature.0);
-    }
-    let each = share.checked_div(r.into()).unwrap_or_default();
-    let credits = T::BenchmarkHelper::contributions(revision, r)
-        .into_iter()
-        .map(|contribution| Credit {
+        };
+        let part = Pallet::<T>::parts(line.fee, &priced).contributors;
+        let amount = part.checked_div(credited.into()).unwrap_or_default();
+        usage.push(line);
+        let contributions = T::BenchmarkHelper::contributions(revision, credited);
+        credits.extend(contributions.into_iter().map(|contribution| Credit {
             revision,
             contribution,
-            amount: each,
+            amount,
             reason: CreditReason::Span,
             subroot: [0; 32],
             count: 1,
-        })
-        .collect();
+        }));
+    }
     let (sequence, parent) = Pallet::<T>::next_batch(worker);
     Ok(Made {
         header: BatchHeader {
@@ -197,8 +203,8 @@ fn made<T: Config>(worker: &T::AccountId, c: u32, u: u32, r: u32) -> Result<Made
             sequence,
             parent,
             epoch: T::CurrentEpoch::get(),
-            fee: usage[0].fee,
-            count: counted,
+            fee: fee * Balance::from(count),
+            count,
         },
         claims,
         usage,
@@ -360,22 +366,7 @@ mod benchmarks {
     fn settle_page(n: Linear<1, PAGE>) -> Result<(), BenchmarkError> {
         let worker = worker::<T>();
         // Usage lines cost more than credits: five parts each.
-        let mut made = made::<T>(&worker, n, n, 0)?;
-        let revisions: BTreeMap<_, _> = made
-            .usage
-            .iter()
-            .map(|line| (line.revision, line.terms))
-            .collect();
-        let (fee, tokens) = (
-            made.usage[0].fee / Balance::from(n),
-            made.usage[0].tokens_in / u64::from(n),
-        );
-        for (line, claim) in made.usage.iter_mut().zip(made.claims.iter_mut()) {
-            line.fee = fee;
-            line.tokens_in = tokens;
-            line.count = claim.count;
-        }
-        debug_assert_eq!(revisions.len(), n as usize);
+        let made = made::<T>(&worker, n, n, 0)?;
         submitted::<T>(&worker, &made)?;
         after_window::<T>();
 

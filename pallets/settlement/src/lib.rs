@@ -477,7 +477,7 @@ pub mod pallet {
 
         /// A batch as large as its format allows fits into a block.
         fn integrity_test() {
-            let largest = T::WeightInfo::submit_batch(MAX_CLAIMS, MAX_USAGE, MAX_CREDITS);
+            let largest = Self::batch_weight(MAX_CLAIMS, MAX_USAGE, MAX_CREDITS);
             let normal = T::BlockWeights::get()
                 .get(frame_support::dispatch::DispatchClass::Normal)
                 .max_extrinsic
@@ -629,7 +629,7 @@ pub mod pallet {
         ///
         /// Emits `BatchSubmitted`. Errors: those of the head, of claims, of usage and credits.
         #[pallet::call_index(7)]
-        #[pallet::weight(T::WeightInfo::submit_batch(
+        #[pallet::weight(Pallet::<T>::batch_weight(
             claims.len() as u32,
             usage.len() as u32,
             credits.len() as u32,

@@ -333,18 +333,30 @@ impl crate::BenchmarkHelper<AccountId32> for Tables {
         Balances::set_balance(who, RICH);
     }
     fn revisions(count: u32) -> Vec<(RevisionId, TermsIndex)> {
-        (0..u64::from(count))
+        use openledger_primitives::revision::MAX_VERSIONS;
+        (0..count)
             .map(|index| {
-                Self::price(100 + index, 0, PRICE_IN, PRICE_OUT, 0);
-                (100 + index, 0)
+                let revision = 100 + u64::from(index);
+                Self::price(revision, 0, PRICE_IN, PRICE_OUT, 0);
+                let first = index * MAX_VERSIONS;
+                let versions: Vec<_> = (first..first + MAX_VERSIONS).map(version).collect();
+                TERMS.with_borrow_mut(|table| {
+                    let priced = table.get_mut(&(revision, 0)).unwrap();
+                    priced.versions = versions.try_into().unwrap();
+                });
+                (revision, 0)
             })
             .collect()
     }
-    fn contributions(_: RevisionId, count: u32) -> Vec<ContributionId> {
-        (0..u64::from(count))
-            .map(|index| {
-                Self::own(1_000 + index, CAROL, version(1));
-                1_000 + index
+    fn contributions(revision: RevisionId, count: u32) -> Vec<ContributionId> {
+        let first = 1_000_000 * revision;
+        let versions = TERMS.with_borrow(|table| table[&(revision, 0)].versions.clone());
+        let in_turn = versions.into_iter().cycle();
+        (first..first + u64::from(count))
+            .zip(in_turn)
+            .map(|(id, version)| {
+                Self::own(id, CAROL, version);
+                id
             })
             .collect()
     }

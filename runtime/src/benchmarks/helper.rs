@@ -66,10 +66,10 @@ impl pallet_settlement::BenchmarkHelper<AccountId> for Helper {
     }
 
     fn revisions(count: u32) -> Vec<(RevisionId, TermsIndex)> {
-        let versions = Datanets::insert_live_versions(MAX_VERSIONS);
         let developer: AccountId = account("developer", 0, 0);
         for revision in Models::insert_live_revisions(count) {
             let adapter = revision as u32;
+            let versions = Datanets::insert_live_versions(MAX_VERSIONS);
             pallet_models::Adapters::<Runtime>::insert(
                 adapter,
                 Adapter {
@@ -83,7 +83,7 @@ impl pallet_settlement::BenchmarkHelper<AccountId> for Helper {
             pallet_models::Revisions::<Runtime>::mutate(revision, |record| {
                 if let Some(record) = record {
                     record.model = ModelRef::Adapter(adapter);
-                    record.versions = versions.clone().try_into().unwrap_or_default();
+                    record.versions = versions.try_into().unwrap_or_default();
                 }
             });
             let model = ModelRef::Adapter(adapter);
@@ -97,15 +97,14 @@ impl pallet_settlement::BenchmarkHelper<AccountId> for Helper {
     }
 
     fn contributions(revision: RevisionId, count: u32) -> Vec<ContributionId> {
-        let version = pallet_models::Revisions::<Runtime>::get(revision)
-            .and_then(|record| record.versions.first().copied());
-        let Some(version) = version else {
-            return Vec::new();
-        };
+        let versions = pallet_models::Revisions::<Runtime>::get(revision)
+            .map(|record| record.versions)
+            .unwrap_or_default();
         let first = pallet_datanets::NextContribution::<Runtime>::get();
         let ids: Vec<ContributionId> = (first..first.saturating_add(count.into())).collect();
-        for (position, id) in (0u32..).zip(&ids) {
-            pallet_datanets::Contributions::<Runtime>::insert(id, sealed(&version, position));
+        let in_turn = versions.iter().cycle();
+        for ((position, id), version) in (0u32..).zip(&ids).zip(in_turn) {
+            pallet_datanets::Contributions::<Runtime>::insert(id, sealed(version, position));
         }
         pallet_datanets::NextContribution::<Runtime>::put(first.saturating_add(count.into()));
         ids
