@@ -15,8 +15,11 @@ use crate::{
     AccountId, ChainClient,
 };
 use openledger_primitives::{
-    contribution::VersionLeaf, revision::ModelRef, Balance, BatchSequence, ChannelId,
-    ContributionId, DatanetId, Digest, RevisionId, TermsIndex, VersionIndex,
+    contribution::VersionLeaf,
+    licence::Licence,
+    revision::{ModelRef, RevisionFacts, RevisionStatus, VersionUse},
+    Balance, BaseId, BatchSequence, BlockNumber, ChannelId, ContributionId, DatanetId, Digest,
+    RevisionId, TermsIndex, VersionIndex,
 };
 use parity_scale_codec::Decode;
 
@@ -42,6 +45,20 @@ struct AccountInfo {
     _flags: u128,
 }
 
+/// A revision as the chain stores it, up to what its runtime API does not tell.
+#[derive(Decode)]
+struct StoredRevision {
+    _model: ModelRef,
+    _base: BaseId,
+    _facts: RevisionFacts,
+    _versions: Vec<VersionUse>,
+    _licence: Licence,
+    _royalty: Balance,
+    _published_at: BlockNumber,
+    retired_at: Option<BlockNumber>,
+    _status: RevisionStatus,
+}
+
 impl ChainClient {
     /// What the account holds.
     pub async fn balance(&self, account: AccountId) -> Result<AccountBalance, ChainError> {
@@ -58,6 +75,17 @@ impl ChainClient {
     /// The current epoch of BABE.
     pub async fn epoch_index(&self) -> Result<u64, ChainError> {
         Ok(self.storage("Babe", "EpochIndex", &[]).await?.unwrap_or(0))
+    }
+
+    /// Block at which a revision was retired; `None` when it was not.
+    pub async fn retired_at(
+        &self,
+        revision: RevisionId,
+    ) -> Result<Option<BlockNumber>, ChainError> {
+        let stored: Option<StoredRevision> = self
+            .storage("Models", "Revisions", &[revision.into()])
+            .await?;
+        Ok(stored.and_then(|stored| stored.retired_at))
     }
 
     /// Workers that serve a revision and are alive.
