@@ -95,6 +95,10 @@ pub struct RunArgs {
     /// Seconds between batches; when absent, the longest that the chain's windows allow, up to an hour.
     #[arg(long)]
     pub settle_every: Option<u64>,
+    /// Try the claims of parked lanes again: those that the chain refused so often that they were given
+    /// up. Their receipts are in the journal still.
+    #[arg(long)]
+    pub retry_parked: bool,
     /// Milliseconds that a request may wait for others to share its first step.
     #[arg(long, default_value_t = 5)]
     pub batch_window: u64,

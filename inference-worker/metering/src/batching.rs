@@ -11,7 +11,7 @@ use openledger_primitives::{
         Usage,
     },
     sum_tree::{self, SumNode},
-    ChannelId, Digest, LaneIndex, Sequence, FORMAT_VERSION,
+    BlockNumber, ChannelId, Digest, LaneIndex, RevisionId, Sequence, TermsIndex, FORMAT_VERSION,
 };
 use parity_scale_codec::{Decode, Encode};
 use std::collections::BTreeMap;
@@ -41,14 +41,16 @@ struct UsageLine {
 }
 
 /// Builds the next batch from `receipts`, sorted by (channel, lane, sequence); `None` when nothing
-/// can be claimed now. What the selection leaves out waits for a later batch.
+/// can be claimed now. `accepted_until` gives the last block at which usage of a revision at terms is
+/// accepted. What the selection leaves out waits for a later batch.
 pub fn prepare<'a>(
     worker: &[u8; 32],
     limits: &BatchLimits,
     lane_on_chain: impl Fn(ChannelId, LaneIndex) -> Option<ChainLane>,
+    accepted_until: impl Fn(RevisionId, TermsIndex) -> BlockNumber,
     receipts: impl Iterator<Item = &'a DeliveredReceipt>,
 ) -> Option<PreparedBatch> {
-    let taken = select(limits, lane_on_chain, receipts);
+    let taken = select(limits, lane_on_chain, accepted_until, receipts);
     if taken.is_empty() {
         return None;
     }

@@ -3,7 +3,7 @@
 use crate::{admission::LaneHead, receipts::SignedReceipt, signature::SignedVoucher};
 use openledger_primitives::{
     receipt::{CreditReason, ReceiptLeaf},
-    Balance, ContributionId,
+    Balance, ChannelId, ContributionId, LaneIndex, Sequence,
 };
 use parity_scale_codec::{Decode, Encode};
 
@@ -32,6 +32,12 @@ pub struct DeliveredReceipt {
 }
 
 impl DeliveredReceipt {
+    /// Its place: channel, lane, sequence.
+    pub fn key(&self) -> (ChannelId, LaneIndex, Sequence) {
+        let voucher = &self.voucher.voucher;
+        (voucher.channel, voucher.lane, voucher.sequence)
+    }
+
     /// The leaf in a batch.
     pub fn leaf(&self) -> ReceiptLeaf {
         let voucher = &self.voucher.voucher;

@@ -2,7 +2,8 @@
 //!
 //! The chain takes a batch whole or not at all, so a single line that it would refuse costs the
 //! worker all the others. Here every bound of the chain is held against the receipts first, and what
-//! does not pass waits. The lanes that would lapse first go first.
+//! does not pass waits. The lanes that would lapse first go first; those that pay nothing take the
+//! places that are left, so that no number of them holds up one that pays.
 
 use crate::record::DeliveredReceipt;
 use openledger_primitives::{
@@ -84,10 +85,12 @@ pub(crate) struct Run<'a> {
 /// Chooses from `receipts`, sorted by (channel, lane, sequence). The runs come sorted by (channel,
 /// lane).
 ///
-/// A claim rests on the voucher of its last receipt alone: earlier ones may have lapsed.
+/// A claim rests on the voucher of its last receipt alone: earlier ones may have lapsed. Terms are held
+/// against every receipt: `accepted_until` gives the last block at which usage at them is accepted.
 pub(crate) fn select<'a>(
     limits: &BatchLimits,
     lane_on_chain: impl Fn(ChannelId, LaneIndex) -> Option<ChainLane>,
+    accepted_until: impl Fn(RevisionId, TermsIndex) -> BlockNumber,
     receipts: impl Iterator<Item = &'a DeliveredReceipt>,
 ) -> Vec<Run<'a>> {
     let mut lanes: BTreeMap<(ChannelId, LaneIndex), Vec<&DeliveredReceipt>> = BTreeMap::new();
@@ -102,8 +105,8 @@ pub(crate) fn select<'a>(
         .into_iter()
         .filter_map(|(lane, receipts)| {
             let settled = lane_on_chain(lane.0, lane.1)?;
-            let run = claimable(limits, &settled, receipts)?;
-            Some((deadline(limits, &run), lane, run))
+            let run = claimable(limits, &settled, &accepted_until, receipts)?;
+            Some((deadline(limits, &accepted_until, &run), lane, run))
         })
         .collect();
     candidates.sort_by_key(|(deadline, lane, _)| (*deadline, *lane));
@@ -111,21 +114,37 @@ pub(crate) fn select<'a>(
     let most = limits.max_claims.min(MAX_CLAIMS) as usize;
     let mut taken = BTreeMap::new();
     let mut budget = Budget::new(limits.room);
+    let mut free = Vec::new();
     for (_, lane, run) in candidates {
         if taken.len() == most {
             break;
         }
-        if let Some(run) = budget.take(limits, lane.0, run) {
-            taken.insert(lane, run);
+        match budget.fit(limits, lane.0, &run) {
+            Some(part) if part.fee > 0 => {
+                taken.insert(lane, budget.take(lane.0, run, part));
+            }
+            Some(_) => free.push((lane, run)),
+            None => {}
+        }
+    }
+    for (lane, run) in free {
+        if taken.len() == most {
+            break;
+        }
+        // What was taken since may leave it less.
+        if let Some(part) = budget.fit(limits, lane.0, &run) {
+            taken.insert(lane, budget.take(lane.0, run, part));
         }
     }
     taken.into_values().collect()
 }
 
-/// The contiguous receipts from the first unsettled to the last on whose voucher a claim can rest.
+/// The contiguous receipts from the first unsettled to the last on whose voucher a claim can rest. What
+/// follows a receipt whose terms are over cannot be claimed, since it cannot be claimed without it.
 fn claimable<'a>(
     limits: &BatchLimits,
     settled: &ChainLane,
+    accepted_until: impl Fn(RevisionId, TermsIndex) -> BlockNumber,
     mut receipts: Vec<&'a DeliveredReceipt>,
 ) -> Option<Run<'a>> {
     if !limits.in_time(settled.claim_until) {
@@ -133,7 +152,9 @@ fn claimable<'a>(
     }
     let mut next = settled.next_sequence;
     receipts.retain(|receipt| {
-        let follows = receipt.voucher.voucher.sequence == next;
+        let voucher = &receipt.voucher.voucher;
+        let follows = voucher.sequence == next
+            && limits.in_time(accepted_until(voucher.revision, voucher.terms));
         if follows {
             next = next.saturating_add(1);
         }
@@ -150,11 +171,23 @@ fn claimable<'a>(
 }
 
 /// Last block at which the run, as it is, can surely be claimed.
-fn deadline(limits: &BatchLimits, run: &Run<'_>) -> BlockNumber {
+fn deadline(
+    limits: &BatchLimits,
+    accepted_until: impl Fn(RevisionId, TermsIndex) -> BlockNumber,
+    run: &Run<'_>,
+) -> BlockNumber {
     let voucher = run.receipts.last().map_or(BlockNumber::MAX, |last| {
         limits.claimable_until(&last.voucher.voucher)
     });
+    let terms = run
+        .receipts
+        .iter()
+        .map(|receipt| &receipt.voucher.voucher)
+        .map(|voucher| accepted_until(voucher.revision, voucher.terms))
+        .min()
+        .unwrap_or(BlockNumber::MAX);
     voucher
+        .min(terms)
         .min(run.settled.claim_until)
         .min(run.settled.cut_from.unwrap_or(BlockNumber::MAX))
 }
@@ -168,6 +201,16 @@ struct Budget {
     credits: BTreeSet<CreditKey>,
 }
 
+/// As much of a run as fits, and what it adds.
+struct Part {
+    /// Position of its last receipt.
+    last: usize,
+    /// Planck.
+    fee: Balance,
+    usage: Vec<UsageKey>,
+    credits: Vec<CreditKey>,
+}
+
 impl Budget {
     fn new(room: Balance) -> Self {
         Budget {
@@ -179,24 +222,15 @@ impl Budget {
         }
     }
 
-    /// Takes as much of the run as fits and can be claimed at its last receipt; `None` when that is
-    /// nothing.
-    fn take<'a>(
-        &mut self,
-        limits: &BatchLimits,
-        channel: ChannelId,
-        mut run: Run<'a>,
-    ) -> Option<Run<'a>> {
+    /// As much of the run as fits and can be claimed at its last receipt; `None` when that is nothing.
+    fn fit(&self, limits: &BatchLimits, channel: ChannelId, run: &Run<'_>) -> Option<Part> {
         let signer = (channel, run.settled.signer);
+        let deposit = self.deposits.get(&channel).copied();
+        let signer_room = self.signers.get(&signer).copied();
         let money = self
             .room
-            .min(*self.deposits.entry(channel).or_insert(run.settled.deposit))
-            .min(
-                *self
-                    .signers
-                    .entry(signer)
-                    .or_insert(run.settled.signer_room),
-            );
+            .min(deposit.unwrap_or(run.settled.deposit))
+            .min(signer_room.unwrap_or(run.settled.signer_room));
         // Lines that the run adds, with the position of the receipt that brings each.
         let mut usage: BTreeMap<UsageKey, usize> = BTreeMap::new();
         let mut credits: BTreeMap<CreditKey, usize> = BTreeMap::new();
@@ -226,29 +260,36 @@ impl Budget {
             }
         }
         let (last, fee) = fits?;
-        run.receipts.truncate(last.saturating_add(1));
-        self.room = self.room.saturating_sub(fee);
-        for left in self
-            .deposits
-            .get_mut(&channel)
-            .into_iter()
-            .chain(self.signers.get_mut(&signer))
-        {
-            *left = left.saturating_sub(fee);
-        }
-        let within = |position: &usize| *position <= last;
-        self.usage.extend(
-            usage
-                .iter()
-                .filter(|(_, at)| within(at))
-                .map(|(key, _)| *key),
-        );
-        self.credits.extend(
-            credits
-                .iter()
-                .filter(|(_, at)| within(at))
-                .map(|(key, _)| *key),
-        );
-        Some(run)
+        Some(Part {
+            last,
+            fee,
+            usage: within(usage, last),
+            credits: within(credits, last),
+        })
     }
+
+    /// Takes that part of the run.
+    fn take<'a>(&mut self, channel: ChannelId, mut run: Run<'a>, part: Part) -> Run<'a> {
+        run.receipts.truncate(part.last.saturating_add(1));
+        let signer = (channel, run.settled.signer);
+        let deposit = self.deposits.entry(channel);
+        let deposit = deposit.or_insert(run.settled.deposit);
+        let signer_room = self.signers.entry(signer);
+        let signer_room = signer_room.or_insert(run.settled.signer_room);
+        for left in [&mut self.room, deposit, signer_room] {
+            *left = left.saturating_sub(part.fee);
+        }
+        self.usage.extend(part.usage);
+        self.credits.extend(part.credits);
+        run
+    }
+}
+
+/// The lines that a receipt up to position `last` brings.
+fn within<K>(lines: BTreeMap<K, usize>, last: usize) -> Vec<K> {
+    lines
+        .into_iter()
+        .filter(|(_, at)| *at <= last)
+        .map(|(key, _)| key)
+        .collect()
 }

@@ -40,6 +40,11 @@ fn lane_start(deposit: Balance) -> ChainLane {
     }
 }
 
+/// Terms that nothing ends.
+fn always(_: u64, _: u32) -> u32 {
+    u32::MAX
+}
+
 /// Answers on each of `lanes`, contiguous from the first.
 fn history(lanes: &[((u64, u16), Vec<Answer>)]) -> Vec<DeliveredReceipt> {
     let mut receipts = BTreeMap::new();
@@ -188,11 +193,11 @@ proptest! {
     #[test]
     fn claims_usage_and_credits_are_over_the_same_receipts(lanes in lanes()) {
         let receipts = history(&lanes);
-        let batch = prepare(&WORKER, &LIMITS, |_, _| Some(lane_start(Balance::MAX)), receipts.iter()).unwrap();
+        let batch = prepare(&WORKER, &LIMITS, |_, _| Some(lane_start(Balance::MAX)), always, receipts.iter()).unwrap();
         prop_assert_eq!(batch.header.count as usize, receipts.len());
         prop_assert_eq!((batch.header.sequence, batch.header.parent, batch.header.epoch), (3, [6; 32], 11));
         holds_together(&batch, &receipts, |_, _| 0);
-        let again = prepare(&WORKER, &LIMITS, |_, _| Some(lane_start(Balance::MAX)), receipts.iter()).unwrap();
+        let again = prepare(&WORKER, &LIMITS, |_, _| Some(lane_start(Balance::MAX)), always, receipts.iter()).unwrap();
         prop_assert_eq!(batch, again);
     }
 
@@ -214,7 +219,7 @@ proptest! {
             })
         };
         let limits = BatchLimits { room, ..LIMITS };
-        let Some(batch) = prepare(&WORKER, &limits, |c, l| Some(state(c, l)), receipts.iter()) else {
+        let Some(batch) = prepare(&WORKER, &limits, |c, l| Some(state(c, l)), always, receipts.iter()) else {
             return Ok(());
         };
         prop_assert!(batch.header.fee <= room);
@@ -237,7 +242,7 @@ fn more_lines_than_a_batch_holds_wait() {
         .map(|c| ((c, 0), one(1)))
         .collect();
     let receipts = history(&many);
-    let batch = prepare(&WORKER, &LIMITS, all, receipts.iter()).unwrap();
+    let batch = prepare(&WORKER, &LIMITS, all, always, receipts.iter()).unwrap();
     assert_eq!(batch.claims.len() as u32, MAX_CLAIMS);
     holds_together(&batch, &receipts, |_, _| 0);
 
@@ -245,7 +250,7 @@ fn more_lines_than_a_batch_holds_wait() {
         .map(|c| ((c, 0), one(c)))
         .collect();
     let receipts = history(&many);
-    let batch = prepare(&WORKER, &LIMITS, all, receipts.iter()).unwrap();
+    let batch = prepare(&WORKER, &LIMITS, all, always, receipts.iter()).unwrap();
     assert_eq!(batch.usage.len() as u32, MAX_USAGE);
     holds_together(&batch, &receipts, |_, _| 0);
 
@@ -256,7 +261,7 @@ fn more_lines_than_a_batch_holds_wait() {
         })
         .collect();
     let receipts = history(&many);
-    let batch = prepare(&WORKER, &LIMITS, all, receipts.iter()).unwrap();
+    let batch = prepare(&WORKER, &LIMITS, all, always, receipts.iter()).unwrap();
     assert_eq!(batch.credits.len() as u32, MAX_CREDITS / 30 * 30);
     holds_together(&batch, &receipts, |_, _| 0);
 }
@@ -267,10 +272,10 @@ fn gaps_and_unknown_lanes_wait() {
     let mut receipts = history(&[((1, 0), answers(5)), ((2, 0), answers(2))]);
     receipts.remove(2);
     let lanes = |channel, _| (channel == 1).then_some(lane_start(Balance::MAX));
-    let batch = prepare(&WORKER, &LIMITS, lanes, receipts.iter()).unwrap();
+    let batch = prepare(&WORKER, &LIMITS, lanes, always, receipts.iter()).unwrap();
     assert_eq!(batch.leaves, [(1, 0, 1), (1, 0, 2)]);
-    assert!(prepare(&WORKER, &LIMITS, |_, _| None, receipts.iter()).is_none());
-    assert!(prepare(&WORKER, &LIMITS, lanes, [].iter()).is_none());
+    assert!(prepare(&WORKER, &LIMITS, |_, _| None, always, receipts.iter()).is_none());
+    assert!(prepare(&WORKER, &LIMITS, lanes, always, [].iter()).is_none());
 }
 
 #[test]
@@ -307,6 +312,7 @@ fn leaves(
         &WORKER,
         limits,
         |channel, index| Some(lane(channel, index)),
+        always,
         receipts.iter(),
     )
     .map_or(Vec::new(), |batch| batch.leaves)
@@ -401,4 +407,79 @@ fn the_earliest_deadline_goes_first() {
         ..lane_start(Balance::MAX)
     };
     assert_eq!(leaves(&limits, &receipts, cut), [(2, 0, 1), (3, 0, 1)]);
+}
+
+/// However many lanes pay nothing, and however early they lapse, one that pays goes first.
+#[test]
+fn free_lanes_take_only_the_places_left() {
+    let free: Vec<Answer> = vec![(1, 0, 0, BTreeMap::new())];
+    let mut receipts = history(
+        &(0..u64::from(MAX_CLAIMS))
+            .map(|channel| ((channel, 0), free.clone()))
+            .collect::<Vec<_>>(),
+    );
+    receipts.extend(expiring(9_000, 0, &[200]));
+    let any = |_, _| lane_start(Balance::MAX);
+    let taken = leaves(&LIMITS, &receipts, any);
+    assert_eq!(taken.len() as u32, MAX_CLAIMS);
+    assert!(taken.contains(&(9_000, 0, 1)));
+
+    let one = BatchLimits {
+        max_claims: 1,
+        ..LIMITS
+    };
+    assert_eq!(leaves(&one, &receipts, any), [(9_000, 0, 1)]);
+}
+
+/// A lane whose first answer was free and whose second its deposit no longer covers pays nothing
+/// either.
+#[test]
+fn a_lane_of_which_only_free_answers_fit_counts_as_free() {
+    let answers: Vec<Answer> = vec![(1, 0, 0, BTreeMap::new()), (1, 50, 5, BTreeMap::new())];
+    let mut receipts = history(&[((1, 0), answers)]);
+    receipts.extend(expiring(2, 0, &[200]));
+    let lane = |channel, _| lane_start(if channel == 1 { 0 } else { Balance::MAX });
+    let one = BatchLimits {
+        max_claims: 1,
+        ..LIMITS
+    };
+    assert_eq!(leaves(&one, &receipts, lane), [(2, 0, 1)]);
+    assert_eq!(leaves(&LIMITS, &receipts, lane), [(1, 0, 1), (2, 0, 1)]);
+}
+
+/// Usage at terms that are over would have the whole batch refused: the claim rests before it, and
+/// nothing after it is claimed without it.
+#[test]
+fn terms_that_are_over_are_left_out() {
+    let of = |revision: u64| -> Answer { (revision, 5, 5, BTreeMap::new()) };
+    let receipts = history(&[
+        ((1, 0), vec![of(7), of(8), of(7)]),
+        ((2, 0), vec![of(8), of(7)]),
+        ((3, 0), vec![of(7)]),
+    ]);
+    let taken = |until: u32| {
+        let ends = |revision, _| if revision == 8 { until } else { u32::MAX };
+        let any = |_, _| Some(lane_start(Balance::MAX));
+        prepare(&WORKER, &LIMITS, any, ends, receipts.iter())
+            .unwrap()
+            .leaves
+    };
+    // Best block 90, three blocks for inclusion.
+    assert_eq!(taken(92), [(1, 0, 1), (3, 0, 1)]);
+    assert_eq!(taken(93).len(), 6);
+}
+
+/// Terms that end soon are as good a reason to go first as a voucher that does.
+#[test]
+fn what_terms_end_first_goes_first() {
+    let of = |revision: u64| -> Answer { (revision, 5, 5, BTreeMap::new()) };
+    let receipts = history(&[((1, 0), vec![of(7)]), ((2, 0), vec![of(8)])]);
+    let ends = |revision, _| if revision == 8 { 100 } else { u32::MAX };
+    let any = |_, _| Some(lane_start(Balance::MAX));
+    let one = BatchLimits {
+        max_claims: 1,
+        ..LIMITS
+    };
+    let batch = prepare(&WORKER, &one, any, ends, receipts.iter()).unwrap();
+    assert_eq!(batch.leaves, [(2, 0, 1)]);
 }

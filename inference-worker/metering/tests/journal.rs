@@ -4,11 +4,14 @@ mod common;
 
 use common::*;
 use openledger_metering::{
-    batching::PreparedBatch, journal::Totals, BatchLimits, ChainLane, DeliveredReceipt, Journal,
-    JournalError, LaneHead,
+    batching::PreparedBatch,
+    journal::{BatchState, Hold, JournaledBatch, Totals},
+    BatchLimits, ChainLane, DeliveredReceipt, Journal, JournalError, LaneHead,
 };
 use openledger_primitives::{Balance, Digest};
+use parity_scale_codec::Encode;
 use proptest::prelude::*;
+use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition};
 use std::{
     collections::BTreeMap,
     fs,
@@ -17,6 +20,11 @@ use std::{
     process::{Command, Stdio},
 };
 use tempfile::TempDir;
+
+/// Terms that nothing ends.
+fn always(_: u64, _: u32) -> u32 {
+    u32::MAX
+}
 
 /// What the chain does with batches: it takes each sequence once, and of each lane what comes next.
 #[derive(Default)]
@@ -173,7 +181,11 @@ impl World {
         let limits = self.chain.limits();
         let lane = |channel, lane| Some(self.chain.lane(channel, lane));
         let before = self.journal().prepared().unwrap();
-        let Some(batch) = self.journal().prepare(&WORKER, &limits, lane).unwrap() else {
+        let Some(batch) = self
+            .journal()
+            .prepare(&WORKER, &limits, lane, always)
+            .unwrap()
+        else {
             return false;
         };
         if let Some(before) = before {
@@ -219,8 +231,8 @@ impl World {
                 }
             }
             Step::Settle => {
-                for batch in self.journal().submitted().unwrap() {
-                    self.journal().mark_settled(batch.header.sequence).unwrap();
+                for sequence in self.journal().submitted().unwrap() {
+                    self.journal().mark_settled(sequence).unwrap();
                 }
             }
             Step::Kill => self.kill(),
@@ -386,7 +398,12 @@ fn what_is_written_off_is_kept_and_owed_no_more() {
     );
     let chain = Chain::default();
     let batch = journal
-        .prepare(&WORKER, &chain.limits(), |c, l| Some(chain.lane(c, l)))
+        .prepare(
+            &WORKER,
+            &chain.limits(),
+            |c, l| Some(chain.lane(c, l)),
+            always,
+        )
         .unwrap()
         .unwrap();
     assert_eq!(batch.leaves, [(1, 1, 1)]);
@@ -406,6 +423,239 @@ fn what_another_batch_claimed_is_pending_no_more() {
     let totals = journal.totals().unwrap();
     assert_eq!((totals.pending, totals.lapsed), (1, 0));
     assert_eq!(journal.unsubmitted_fees(), second.receipt.receipt.fee);
+}
+
+/// The bond need not cover what no claim can rest on, until the lane goes on.
+#[test]
+fn what_lapsed_is_not_owed_until_the_lane_goes_on() {
+    let mut world = World::new();
+    let first = answer(1, 0, &LaneHead::default(), 7, (5, 5), &[]);
+    let second = answer(1, 0, &first.head(), 7, (9, 9), &[]);
+    let elsewhere = answer(2, 0, &LaneHead::default(), 7, (50, 5), &[]);
+    for delivered in [&first, &elsewhere] {
+        world.journal().deliver(delivered).unwrap();
+    }
+    world.journal().set_lapsed([(1, 0, 1)].into_iter());
+    assert_eq!(
+        world.journal().unsubmitted_fees(),
+        elsewhere.receipt.receipt.fee
+    );
+    assert_eq!(world.journal().totals().unwrap().pending, 2);
+    let all = second.receipt.receipt.cum + elsewhere.receipt.receipt.fee;
+    world.journal().deliver(&second).unwrap();
+    assert_eq!(world.journal().unsubmitted_fees(), all);
+    // What was looked at before the last answer says nothing of it.
+    world.journal().set_lapsed([(1, 0, 1)].into_iter());
+    assert_eq!(world.journal().unsubmitted_fees(), all);
+    world.kill();
+    assert_eq!(world.journal().unsubmitted_fees(), all);
+}
+
+#[test]
+fn a_parked_lane_is_remembered_and_holds_nothing_up() {
+    let mut world = World::new();
+    let bad = answer(1, 0, &LaneHead::default(), 7, (5, 5), &[]);
+    let good = answer(1, 1, &LaneHead::default(), 7, (50, 5), &[]);
+    for delivered in [&bad, &good] {
+        world.journal().deliver(delivered).unwrap();
+    }
+    let both = bad.receipt.receipt.fee + good.receipt.receipt.fee;
+    let unsettled = |world: &World| {
+        let lanes = [(0, 0), (1, 0)].into_iter();
+        world.journal().unsettled_fees(1, lanes).unwrap()
+    };
+    let aside = Hold::Aside {
+        refusals: 1,
+        until: 9,
+    };
+    world.journal().hold(1, 0, &aside).unwrap();
+    assert_eq!(world.journal().unsubmitted_fees(), both);
+    let parked = Hold::Parked {
+        error: "BadSignature".into(),
+    };
+    world.journal().hold(1, 0, &parked).unwrap();
+    for _ in 0..2 {
+        assert_eq!(world.journal().unsubmitted_fees(), good.receipt.receipt.fee);
+        assert_eq!(unsettled(&world), good.receipt.receipt.fee);
+        assert!(world.journal().is_refused(1, 0).unwrap());
+        assert!(!world.journal().is_refused(1, 1).unwrap());
+        let held = world.journal().held().unwrap();
+        assert_eq!(held.len(), 1);
+        assert_eq!((held[0].channel, held[0].lane), (1, 0));
+        assert_eq!(held[0].hold, parked);
+        assert_eq!(held[0].fees, bad.receipt.receipt.fee);
+        world.kill();
+    }
+    world.journal().hold(1, 1, &aside).unwrap();
+    assert_eq!(world.journal().unpark().unwrap(), 1);
+    assert!(world.journal().is_refused(1, 1).unwrap());
+    world.journal().unhold(1, 1).unwrap();
+    assert_eq!(world.journal().unsubmitted_fees(), both);
+    assert_eq!(unsettled(&world), both);
+    assert!(!world.journal().is_refused(1, 0).unwrap());
+    // A lane that is written off is held no more.
+    world.journal().hold(1, 0, &parked).unwrap();
+    world.journal().write_off(1, 0).unwrap();
+    assert_eq!(world.journal().held().unwrap(), []);
+}
+
+#[test]
+fn a_lane_ends_where_its_terms_are_over() {
+    let mut world = World::new();
+    let first = answer(1, 0, &LaneHead::default(), 7, (5, 5), &[]);
+    let second = answer(1, 0, &first.head(), 8, (9, 9), &[]);
+    let third = answer(1, 0, &second.head(), 7, (9, 9), &[]);
+    for delivered in [&first, &second, &third] {
+        world.journal().deliver(delivered).unwrap();
+    }
+    let lanes = world.journal().pending_lanes().unwrap();
+    assert_eq!(lanes[0].terms, [((7, 1), 1), ((8, 1), 2)].into());
+    assert_eq!(
+        (lanes[0].first, lanes[0].last, lanes[0].receipts),
+        (1, 3, 3)
+    );
+    assert_eq!(lanes[0].fees, third.receipt.receipt.cum);
+    let lost = world.journal().cut_off(1, 0, 2).unwrap();
+    assert_eq!(lost, third.receipt.receipt.cum - first.receipt.receipt.cum);
+    world.kill();
+    assert!(world.journal().is_refused(1, 0).unwrap());
+    let totals = world.journal().totals().unwrap();
+    assert_eq!((totals.pending, totals.lapsed), (1, 2));
+    // What came before can still be claimed.
+    assert_eq!(
+        world.journal().unsubmitted_fees(),
+        first.receipt.receipt.fee
+    );
+    assert!(world.submit(true, true));
+    assert_eq!(world.chain.batches[0].2, 1);
+}
+
+const BATCHES: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("batches");
+
+/// Four batches, one in each state that the first layout knew, and the last only written down.
+fn with_batches() -> World {
+    let mut world = World::new();
+    let mut head = LaneHead::default();
+    for _ in 0..4 {
+        let delivered = answer(1, 0, &head, 7, (5, 5), &[]);
+        head = delivered.head();
+        world.journal().deliver(&delivered).unwrap();
+        world.delivered.push(delivered);
+        let last = world.delivered.len() == 4;
+        assert!(world.submit(!last, !last));
+    }
+    world.journal().mark_settled(1).unwrap();
+    world.journal().mark_settled(2).unwrap();
+    world
+}
+
+#[test]
+fn leaves_are_kept_until_the_batch_is_released() {
+    let mut world = with_batches();
+    assert_eq!(world.journal().settled().unwrap(), [1, 2]);
+    world.journal().mark_released(1).unwrap();
+    world.kill();
+    assert_eq!(world.journal().settled().unwrap(), [2]);
+    assert_eq!(world.journal().leaf_table(1).unwrap(), []);
+    assert_eq!(world.journal().leaf_table(2).unwrap().len(), 1);
+    let hash = world.delivered[0].voucher.voucher.hash();
+    assert!(world.journal().by_voucher(&hash).unwrap().is_some());
+}
+
+/// However many batches were ever written, those that are over are not read.
+#[test]
+fn released_batches_are_not_read_again() {
+    let mut world = with_batches();
+    world.journal().mark_released(1).unwrap();
+    world.journal = None;
+    let database = Database::create(world.path()).unwrap();
+    let transaction = database.begin_write().unwrap();
+    {
+        let mut batches = transaction.open_table(BATCHES).unwrap();
+        batches.insert(1, [0xff].as_slice()).unwrap();
+    }
+    transaction.commit().unwrap();
+    drop(database);
+    let journal = Journal::open(&world.path()).unwrap();
+    assert_eq!(journal.prepared().unwrap().unwrap().header.sequence, 4);
+    assert_eq!(journal.submitted().unwrap(), [3]);
+    assert_eq!(journal.totals().unwrap().open_batches, 2);
+}
+
+/// A file of the first layout: no list of open batches, no layout, no held lanes.
+#[test]
+fn a_journal_of_the_first_layout_opens() {
+    let mut world = with_batches();
+    let fees = world.journal().unsubmitted_fees();
+    assert_eq!(fees, world.delivered[3].receipt.receipt.fee);
+    world.journal = None;
+    let database = Database::create(world.path()).unwrap();
+    let transaction = database.begin_write().unwrap();
+    for added in ["meta", "unreleased", "held", "ended"] {
+        let tables = transaction.list_tables().unwrap();
+        let table = tables.into_iter().find(|table| {
+            use redb::TableHandle;
+            table.name() == added
+        });
+        assert!(transaction.delete_table(table.unwrap()).unwrap());
+    }
+    transaction.commit().unwrap();
+    // What the first layout wrote of a batch: its state by number, then the batch.
+    let batches = database.begin_read().unwrap().open_table(BATCHES).unwrap();
+    let states: Vec<u8> = batches
+        .iter()
+        .unwrap()
+        .map(|entry| entry.unwrap().1.value()[0])
+        .collect();
+    assert_eq!(states, [2, 2, 1, 0]);
+    drop(batches);
+    drop(database);
+    for _ in 0..2 {
+        let journal = Journal::open(&world.path()).unwrap();
+        assert_eq!(journal.prepared().unwrap().unwrap().header.sequence, 4);
+        assert_eq!(journal.submitted().unwrap(), [3]);
+        assert_eq!(journal.settled().unwrap(), [1, 2]);
+        assert_eq!(journal.unsubmitted_fees(), fees);
+        assert_eq!(journal.totals().unwrap().open_batches, 2);
+    }
+}
+
+#[test]
+fn a_journal_of_a_later_layout_is_left_alone() {
+    let mut world = World::new();
+    world.journal = None;
+    let meta: TableDefinition<'_, &str, u32> = TableDefinition::new("meta");
+    let database = Database::create(world.path()).unwrap();
+    let transaction = database.begin_write().unwrap();
+    transaction
+        .open_table(meta)
+        .unwrap()
+        .insert("layout", 9)
+        .unwrap();
+    transaction.commit().unwrap();
+    drop(database);
+    assert!(matches!(
+        Journal::open(&world.path()),
+        Err(JournalError::Layout(9))
+    ));
+}
+
+/// The states keep their numbers: journals on disk name them so.
+#[test]
+fn states_keep_their_numbers() {
+    let states = [
+        BatchState::Prepared,
+        BatchState::Submitted,
+        BatchState::Settled,
+        BatchState::Released,
+    ];
+    assert_eq!(states.map(|state| state.encode()[0]), [0, 1, 2, 3]);
+    let batch = with_batches().journal().prepared().unwrap().unwrap();
+    let journaled = JournaledBatch {
+        state: BatchState::Settled,
+        batch: batch.clone(),
+    };
+    assert_eq!(journaled.encode(), (2u8, batch).encode());
 }
 
 #[test]
@@ -486,9 +736,12 @@ fn what_was_delivered_survives_kill_9() {
         let head = journal.head(1, 0).unwrap();
         assert!(head.sequence >= promised);
         let batch = journal
-            .prepare(&WORKER, &Chain::default().limits(), |c, l| {
-                Some(Chain::default().lane(c, l))
-            })
+            .prepare(
+                &WORKER,
+                &Chain::default().limits(),
+                |c, l| Some(Chain::default().lane(c, l)),
+                always,
+            )
             .unwrap()
             .unwrap();
         assert_eq!(u64::from(batch.header.count), head.sequence);

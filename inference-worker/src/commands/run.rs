@@ -58,6 +58,10 @@ pub async fn run(args: RunArgs) -> Result<()> {
         );
     }
     let journal = Journal::open(&journal)?;
+    if args.retry_parked {
+        let lanes = journal.unpark()?;
+        tracing::info!(lanes, "parked lanes are tried again");
+    }
     let client = ChainClient::connect_within(&args.chain.url, Duration::from_secs(60)).await?;
     let key_index = key_index(&client, worker, &key).await?;
     let rules = Rules::read(&client, args.settle_every).await?;

@@ -117,6 +117,12 @@ pub async fn admit(
         )
         .with_receipt(openledger_object(&delivered, Value::Null, &[])));
     }
+    if journal(service.journal.is_refused(voucher.channel, voucher.lane))? {
+        return Err(ApiError::payment(
+            "voucher_lane_lost",
+            "The chain accepts no claim of this worker on the lane. Use another lane.",
+        ));
+    }
     let (prompt, tokens_in) = prompt_of(service, &served, request, payment).await?;
     let exposure_room = service
         .facts

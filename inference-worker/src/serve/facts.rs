@@ -201,7 +201,8 @@ impl Cache {
     }
 }
 
-fn of_info(info: &ChannelInfo) -> Channel {
+/// The channel that the chain tells of.
+pub(super) fn of_info(info: &ChannelInfo) -> Channel {
     let claim_until = match info.state {
         ChannelState::Open => BlockNumber::MAX,
         ChannelState::Closing { claim_until } => claim_until,

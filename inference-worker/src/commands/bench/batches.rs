@@ -109,7 +109,13 @@ fn batch(receipts: u32) -> Option<PreparedBatch> {
         claim_until: u32::MAX,
         cut_from: None,
     };
-    prepare(&[1; 32], &limits, |_, _| Some(start), delivered.iter())
+    prepare(
+        &[1; 32],
+        &limits,
+        |_, _| Some(start),
+        |_, _| u32::MAX,
+        delivered.iter(),
+    )
 }
 
 fn answer(lane: LaneIndex, head: &LaneHead, number: u64) -> DeliveredReceipt {

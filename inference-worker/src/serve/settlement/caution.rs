@@ -1,19 +1,29 @@
 //! What the worker does when the chain refuses a batch.
 //!
 //! A batch is accepted whole or not at all. What the chain would refuse is left out beforehand; should
-//! it refuse all the same, over one of the lines, then the next batch is half as large, until the lane
-//! at fault stands alone and is set aside. One bad line never holds up what others owe.
+//! it refuse all the same, over one of the lines, then the lanes of that batch are suspects: half of
+//! them are tried at once, then half of what is left, until one lane stands alone. It is set aside, for
+//! longer each time, is only ever tried alone again, and after [`PARK_AFTER`] refusals is parked: the
+//! operator has to say that it be tried. So one bad lane costs a few tries, and never holds up what
+//! others owe.
 
 use openledger_chain::SubmitError;
-use openledger_metering::PreparedBatch;
-use openledger_primitives::{batch::MAX_CLAIMS, ChannelId, LaneIndex};
-use std::{
-    collections::HashMap,
-    time::{Duration, Instant},
+use openledger_metering::{
+    journal::{HeldLane, Hold},
+    PreparedBatch,
 };
+use openledger_primitives::{batch::MAX_CLAIMS, Balance, BlockNumber, ChannelId, LaneIndex};
+use std::collections::{BTreeMap, BTreeSet};
 
-/// How long a lane at fault is left out before it is tried again.
-const ASIDE: Duration = Duration::from_secs(3600);
+/// A lane.
+pub type LaneId = (ChannelId, LaneIndex);
+
+/// Blocks for which a lane is set aside at first; each refusal doubles them. To halve a full batch down
+/// to one lane takes ten tries of a few blocks each.
+const ASIDE: BlockNumber = 600;
+
+/// Refusals of a lane alone after which it is parked.
+const PARK_AFTER: u32 = 4;
 
 /// Errors of `submit_batch` that no line of the batch is to blame for.
 const NOT_OF_A_LINE: &[&str] = &[
@@ -28,73 +38,230 @@ const NOT_OF_A_LINE: &[&str] = &[
     "ReservationExposure",
 ];
 
+/// What the next batch may be made of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Pick {
+    /// Lanes that nothing is held against.
+    Common,
+    /// Lanes of a batch that was refused.
+    Suspects,
+    /// A lane that was refused before.
+    Alone(LaneId),
+}
+
+/// What became of a batch's lanes: what the journal is to remember.
+pub type Change = (LaneId, Option<Hold>);
+
 /// See the module.
 #[derive(Debug)]
 pub struct Caution {
-    max_claims: u32,
-    aside: HashMap<(ChannelId, LaneIndex), Instant>,
+    /// Claims of the next common batch: halved for each bad lane found, doubled by a batch taken.
+    size: u32,
+    /// Lanes of the last refused batch that were not shown to be good since.
+    suspects: BTreeSet<LaneId>,
+    held: BTreeMap<LaneId, Held>,
 }
 
-impl Default for Caution {
-    fn default() -> Self {
-        Caution {
-            max_claims: MAX_CLAIMS,
-            aside: HashMap::new(),
-        }
-    }
+#[derive(Clone, Copy, Debug)]
+struct Held {
+    refusals: u32,
+    /// Refusals and postponements: each doubles the time to the next try.
+    times: u32,
+    /// First block at which it is tried again; none when parked.
+    until: Option<BlockNumber>,
 }
 
 impl Caution {
-    /// Claims that the next batch may have.
-    pub fn max_claims(&self) -> u32 {
-        self.max_claims
+    /// Goes on from what the journal remembers.
+    pub fn new(held: &[HeldLane]) -> Self {
+        let held = held.iter().map(|one| {
+            let held = match one.hold {
+                Hold::Aside { refusals, until } => Held {
+                    refusals,
+                    times: refusals,
+                    until: Some(until),
+                },
+                Hold::Parked { .. } => Held {
+                    refusals: PARK_AFTER,
+                    times: PARK_AFTER,
+                    until: None,
+                },
+            };
+            ((one.channel, one.lane), held)
+        });
+        Caution {
+            size: MAX_CLAIMS,
+            suspects: BTreeSet::new(),
+            held: held.collect(),
+        }
     }
 
-    /// Whether the lane may be in a batch.
-    pub fn allows(&self, channel: ChannelId, lane: LaneIndex) -> bool {
-        self.aside
-            .get(&(channel, lane))
-            .is_none_or(|since| since.elapsed() >= ASIDE)
+    /// What to try first: suspects, while there are any, before what nothing is held against.
+    pub fn first(&self) -> Pick {
+        if self.suspects.is_empty() {
+            Pick::Common
+        } else {
+            Pick::Suspects
+        }
     }
 
-    /// The chain took a batch: the next may be larger again.
-    pub fn accepted(&mut self) {
-        self.max_claims = self.max_claims.saturating_mul(2).min(MAX_CLAIMS);
+    /// A lane that was refused and may be tried again, alone.
+    pub fn due(&self, now: BlockNumber) -> Option<LaneId> {
+        self.held
+            .iter()
+            .find(|(_, held)| held.until.is_some_and(|until| until <= now))
+            .map(|(lane, _)| *lane)
     }
 
-    /// The chain refused a batch. Returns the lane that is set aside for it, if it is known by now.
+    /// Whether the lane may be in a batch of this kind.
+    pub fn allows(&self, pick: Pick, lane: LaneId) -> bool {
+        match pick {
+            Pick::Common => !self.held.contains_key(&lane),
+            Pick::Suspects => self.suspects.contains(&lane),
+            Pick::Alone(one) => lane == one,
+        }
+    }
+
+    /// Claims that a batch of this kind may have.
+    pub fn max_claims(&self, pick: Pick) -> u32 {
+        match pick {
+            Pick::Common => self.size,
+            Pick::Suspects => {
+                let suspects = u32::try_from(self.suspects.len()).unwrap_or(MAX_CLAIMS);
+                (suspects / 2).max(1)
+            }
+            Pick::Alone(_) => 1,
+        }
+    }
+
+    /// Nothing can be claimed of what was picked. A suspect that owes nothing can never stand alone, so
+    /// it is set aside without a try.
+    pub fn nothing_in(
+        &mut self,
+        pick: Pick,
+        now: BlockNumber,
+        owed: impl Fn(LaneId) -> Balance,
+    ) -> Vec<Change> {
+        match pick {
+            Pick::Common => Vec::new(),
+            Pick::Suspects => std::mem::take(&mut self.suspects)
+                .into_iter()
+                .filter(|lane| owed(*lane) == 0)
+                .map(|lane| self.postpone(lane, now))
+                .collect(),
+            Pick::Alone(lane) => vec![self.postpone(lane, now)],
+        }
+    }
+
+    /// The chain took a batch: what is in it is good, and the next may be larger again.
+    pub fn accepted(&mut self, batch: &PreparedBatch) -> Vec<Change> {
+        self.size = self.size.saturating_mul(2).min(MAX_CLAIMS);
+        let mut changes = Vec::new();
+        for claim in &batch.claims {
+            self.suspects.remove(&claim.key());
+            if self.held.remove(&claim.key()).is_some() {
+                changes.push((claim.key(), None));
+            }
+        }
+        changes
+    }
+
+    /// The chain refused a batch. Gives the lane that is held for it, if it is known by now; nothing
+    /// when no line is to blame.
     pub fn refused(
         &mut self,
         batch: &PreparedBatch,
         error: &SubmitError,
-    ) -> Option<(ChannelId, LaneIndex)> {
-        if !of_a_line(error) {
-            return None;
+        now: BlockNumber,
+    ) -> Refusal {
+        let Some(why) = of_a_line(error) else {
+            return Refusal::NotOfALine;
+        };
+        let [claim] = batch.claims.as_slice() else {
+            self.suspects = batch.claims.iter().map(|claim| claim.key()).collect();
+            return Refusal::OneOf(self.suspects.len());
+        };
+        self.suspects.clear();
+        self.size = (self.size / 2).max(1);
+        let lane = claim.key();
+        let refusals = self.refusals(lane).saturating_add(1);
+        let (_, aside) = self.postpone(lane, now);
+        let Some(held) = self.held.get_mut(&lane) else {
+            return Refusal::NotOfALine;
+        };
+        held.refusals = refusals;
+        if refusals >= PARK_AFTER {
+            held.until = None;
+            let error = why.to_owned();
+            return Refusal::Lane(lane, Hold::Parked { error });
         }
-        if let [claim] = batch.claims.as_slice() {
-            self.aside.insert(claim.key(), Instant::now());
-            self.max_claims = MAX_CLAIMS;
-            return Some(claim.key());
+        let until = match aside {
+            Some(Hold::Aside { until, .. }) => until,
+            _ => now,
+        };
+        Refusal::Lane(lane, Hold::Aside { refusals, until })
+    }
+
+    /// Forgets what is held against lanes with nothing to claim any more.
+    pub fn forget(&mut self, owes: impl Fn(LaneId) -> bool) -> Vec<Change> {
+        let gone: Vec<LaneId> = self
+            .held
+            .keys()
+            .filter(|lane| !owes(**lane))
+            .copied()
+            .collect();
+        for lane in &gone {
+            self.held.remove(lane);
         }
-        let claims = u32::try_from(batch.claims.len()).unwrap_or(MAX_CLAIMS);
-        self.max_claims = (claims / 2).max(1);
-        None
+        gone.into_iter().map(|lane| (lane, None)).collect()
+    }
+
+    fn refusals(&self, lane: LaneId) -> u32 {
+        self.held.get(&lane).map_or(0, |held| held.refusals)
+    }
+
+    fn postpone(&mut self, lane: LaneId, now: BlockNumber) -> Change {
+        let held = self.held.entry(lane).or_insert(Held {
+            refusals: 0,
+            times: 0,
+            until: None,
+        });
+        let blocks = ASIDE.saturating_mul(1u32.checked_shl(held.times).unwrap_or(u32::MAX));
+        let until = now.saturating_add(blocks);
+        held.times = held.times.saturating_add(1);
+        held.until = Some(until);
+        let refusals = held.refusals;
+        (lane, Some(Hold::Aside { refusals, until }))
     }
 }
 
-fn of_a_line(error: &SubmitError) -> bool {
+/// What a refusal says of the lanes of its batch.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Refusal {
+    /// Nothing.
+    NotOfALine,
+    /// One of so many is bad.
+    OneOf(usize),
+    /// This one is, and is held.
+    Lane(LaneId, Hold),
+}
+
+/// The error's name when a line of the batch is to blame.
+fn of_a_line(error: &SubmitError) -> Option<&str> {
     match error {
-        SubmitError::Dispatch(failure) => {
-            failure.pallet == "Settlement" && !NOT_OF_A_LINE.contains(&failure.error.as_str())
+        SubmitError::Dispatch(failure)
+            if failure.pallet == "Settlement"
+                && !NOT_OF_A_LINE.contains(&failure.error.as_str()) =>
+        {
+            Some(&failure.error)
         }
-        _ => false,
+        _ => None,
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::*;
-    use openledger_chain::DispatchFailure;
+    use super::{super::rounds::tests::refusal, *};
     use openledger_primitives::{
         batch::{BatchHeader, Claim},
         voucher::{EvidenceClass, Voucher},
@@ -152,57 +319,69 @@ mod tests {
         }
     }
 
-    fn refusal(error: &str) -> SubmitError {
-        SubmitError::Dispatch(Box::new(DispatchFailure {
-            call: "Settlement.submit_batch".into(),
-            pallet: "Settlement".into(),
-            error: error.into(),
-            docs: String::new(),
-            block: [0; 32],
-        }))
-    }
-
-    /// Sixteen lanes, one of them bad: the worker comes down to it, sets it aside, and the rest goes
-    /// through.
-    #[test]
-    fn a_bad_lane_is_found_and_set_aside() {
-        const BAD: u16 = 5;
-        let mut caution = Caution::default();
-        let mut paid = std::collections::BTreeSet::new();
-        for _ in 0..20 {
-            let open: Vec<u16> = (0..16)
-                .filter(|lane| !paid.contains(lane) && caution.allows(1, *lane))
-                .take(caution.max_claims() as usize)
-                .collect();
-            let Some((first, last)) = open.first().zip(open.last()) else {
-                break;
-            };
-            let mut one = batch(*first..last + 1);
-            one.claims.retain(|claim| open.contains(&claim.lane));
-            if open.contains(&BAD) {
-                let aside = caution.refused(&one, &refusal("BadSignature"));
-                assert!(aside.is_none() || aside == Some((1, BAD)));
-            } else {
-                caution.accepted();
-                paid.extend(open);
-            }
-        }
-        assert_eq!(paid.len(), 15);
-        assert!(!paid.contains(&BAD) && !caution.allows(1, BAD));
-    }
-
     #[test]
     fn no_lane_is_blamed_for_the_head_or_the_bond() {
-        let mut caution = Caution::default();
-        for error in NOT_OF_A_LINE {
-            assert_eq!(caution.refused(&batch(0..1), &refusal(error)), None);
-        }
+        let mut caution = Caution::new(&[]);
         let invalid = SubmitError::Invalid {
             call: "Settlement.submit_batch".into(),
             reason: "cannot pay".into(),
         };
-        assert_eq!(caution.refused(&batch(0..1), &invalid), None);
-        assert!(caution.allows(1, 0));
-        assert_eq!(caution.max_claims(), MAX_CLAIMS);
+        let errors = NOT_OF_A_LINE.iter().map(|error| refusal(error));
+        for error in errors.chain([invalid]) {
+            let refused = caution.refused(&batch(0..1), &error, 5);
+            assert_eq!(refused, Refusal::NotOfALine);
+        }
+        assert!(caution.allows(Pick::Common, (1, 0)));
+        assert_eq!(caution.max_claims(Pick::Common), MAX_CLAIMS);
+    }
+
+    /// Each refusal doubles the time to the next try; the fourth is the last.
+    #[test]
+    fn a_lane_is_set_aside_for_longer_each_time_and_then_parked() {
+        const BAD: LaneId = (1, 0);
+        let mut caution = Caution::new(&[]);
+        let mut now = 100;
+        for (refusals, blocks) in [(1, ASIDE), (2, ASIDE * 2), (3, ASIDE * 4)] {
+            let refused = caution.refused(&batch(0..1), &refusal("BadSignature"), now);
+            let until = now + blocks;
+            let hold = Hold::Aside { refusals, until };
+            assert_eq!(refused, Refusal::Lane(BAD, hold.clone()));
+            assert!(!caution.allows(Pick::Common, BAD));
+            assert_eq!(caution.due(until - 1), None);
+            assert_eq!(caution.due(until), Some(BAD));
+            // A restart changes nothing of it.
+            caution = Caution::new(&[HeldLane {
+                channel: 1,
+                lane: 0,
+                hold,
+                fees: 1,
+            }]);
+            now = until;
+        }
+        let parked = Hold::Parked {
+            error: "BadSignature".into(),
+        };
+        let refused = caution.refused(&batch(0..1), &refusal("BadSignature"), now);
+        assert_eq!(refused, Refusal::Lane(BAD, parked));
+        assert_eq!(caution.due(BlockNumber::MAX), None);
+    }
+
+    /// A suspect that owes nothing makes no batch of its own: it goes without being tried.
+    #[test]
+    fn a_free_suspect_is_set_aside_untried() {
+        let mut caution = Caution::new(&[]);
+        let refused = caution.refused(&batch(0..2), &refusal("BadSignature"), 5);
+        assert_eq!(refused, Refusal::OneOf(2));
+        caution.accepted(&batch(0..1));
+        assert_eq!(caution.first(), Pick::Suspects);
+        let changes = caution.nothing_in(Pick::Suspects, 5, |_| 0);
+        assert_eq!(changes.len(), 1);
+        assert_eq!(caution.first(), Pick::Common);
+        assert!(caution.allows(Pick::Common, (1, 0)));
+        assert!(!caution.allows(Pick::Common, (1, 1)));
+        // One that owes something waits for room, and is not blamed.
+        caution.refused(&batch(4..6), &refusal("BadSignature"), 5);
+        assert_eq!(caution.nothing_in(Pick::Suspects, 5, |_| 1), []);
+        assert!(caution.allows(Pick::Common, (1, 4)));
     }
 }

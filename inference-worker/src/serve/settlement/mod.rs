@@ -3,9 +3,11 @@
 mod caution;
 mod fate;
 mod lanes;
+mod rounds;
+mod terms;
 
 use super::Service;
-use anyhow::{Context, Result};
+use anyhow::Result;
 use caution::Caution;
 use fate::{fate, Fate};
 use openledger_chain::{
@@ -14,15 +16,16 @@ use openledger_chain::{
     events::settlement::BatchFinalized,
     SubmitError,
 };
-use openledger_metering::{BatchLimits, PreparedBatch};
-use openledger_primitives::BatchSequence;
+use openledger_metering::{journal::Hold, BatchLimits, Journal, PreparedBatch};
+use openledger_primitives::{batch::MAX_CLAIMS, Balance, BatchSequence, BlockNumber};
+use rounds::{round, Place, View};
 
-/// Submits a batch every period, and finalizes those whose window passed, until the process ends.
-/// An error is logged and tried again: inference never waits for settlement.
+/// Submits what is pending every period, and finalizes the batches whose window passed, until the
+/// process ends. An error is logged and tried again: inference never waits for settlement.
 pub async fn run(service: Service) {
-    let mut caution = Caution::default();
     let mut interval = tokio::time::interval(service.rules.settle_every);
     interval.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let mut caution = None;
     loop {
         interval.tick().await;
         if let Err(error) = settle(&service, &mut caution).await {
@@ -31,87 +34,99 @@ pub async fn run(service: Service) {
         if let Err(error) = finalize(&service).await {
             tracing::warn!("finalization is tried again later: {error:#}");
         }
-    }
-}
-
-/// Submits what is pending, and what an earlier run prepared and may not have submitted.
-async fn settle(service: &Service, caution: &mut Caution) -> Result<()> {
-    if let Some(prepared) = service.journal.prepared()? {
-        // The process may have ended between submission and the note of it.
-        match fate(service, &prepared).await? {
-            Fate::Included => service.journal.mark_submitted(prepared.header.sequence)?,
-            Fate::Displaced => service.journal.discard(prepared.header.sequence)?,
-            Fate::Open => submit(service, caution, prepared).await?,
+        if let Err(error) = release(&service).await {
+            tracing::warn!("ended batches are looked at again later: {error:#}");
         }
-        return Ok(());
-    }
-    if service.journal.totals()?.pending == 0 {
-        return Ok(());
-    }
-    let (next, parent) = service.client.next_batch(service.worker).await?;
-    let mut lanes = lanes::claimable(service).await?;
-    lanes.retain(|(channel, lane), _| caution.allows(*channel, *lane));
-    let limits = BatchLimits {
-        sequence: next,
-        parent,
-        epoch: service.client.epoch_index().await?,
-        now: service.facts.best_block(),
-        voucher_grace: service.rules.voucher_grace,
-        room: service.facts.exposure_room().await?,
-        max_claims: caution.max_claims(),
-    };
-    let worker = service.worker.0;
-    let writer = service.clone();
-    let prepared = tokio::task::spawn_blocking(move || {
-        writer.journal.prepare(&worker, &limits, |channel, lane| {
-            lanes.get(&(channel, lane)).copied()
-        })
-    })
-    .await
-    .context("the journal's thread")??;
-    match prepared {
-        Some(batch) => submit(service, caution, batch).await,
-        None => Ok(()),
     }
 }
 
-async fn submit(service: &Service, caution: &mut Caution, batch: PreparedBatch) -> Result<()> {
-    let sequence = batch.header.sequence;
-    let call = SubmitBatch {
-        worker: service.worker,
-        header: batch.header,
-        claims: batch.claims.clone(),
-        usage: batch.usage.clone(),
-        credits: batch.credits.clone(),
+async fn settle(service: &Service, caution: &mut Option<Caution>) -> Result<()> {
+    let caution = match caution {
+        Some(caution) => caution,
+        None => {
+            tell_parked(&service.journal)?;
+            caution.insert(Caution::new(&service.journal.held()?))
+        }
     };
-    match service.submitter.submit(&call).await {
-        Ok(outcome) => {
-            caution.accepted();
-            service.journal.mark_submitted(sequence)?;
-            metrics::counter!("openledger_batches_submitted_total").increment(1);
-            tracing::info!(
-                sequence,
-                receipts = call.header.count,
-                fee = %call.header.fee,
-                block = outcome.number,
-                "batch finalized in a block; its challenge window runs"
+    let settled = round(service, caution).await;
+    measure(&service.journal)?;
+    settled
+}
+
+/// Names the lanes that are parked, at each start.
+fn tell_parked(journal: &Journal) -> Result<()> {
+    for one in journal.held()? {
+        if let Hold::Parked { error } = &one.hold {
+            tracing::warn!(
+                channel = one.channel,
+                lane = one.lane,
+                fees = %one.fees,
+                error,
+                "this lane is parked: the chain refused its claims. Start with --retry-parked to have \
+                 it tried again"
             );
-            Ok(())
         }
-        Err(error @ (SubmitError::Dispatch { .. } | SubmitError::Invalid { .. })) => {
-            // A copy that was handed over before may have been faster than this one.
-            if fate(service, &batch).await? == Fate::Included {
-                service.journal.mark_submitted(sequence)?;
-                return Ok(());
-            }
-            // Refused as it is: its receipts go into a new one that fits what the chain says now.
-            service.journal.discard(sequence)?;
-            if let Some((channel, lane)) = caution.refused(&batch, &error) {
-                tracing::error!(channel, lane, %error, "the lane is set aside for an hour");
-            }
-            Err(error).context("the chain refused the batch")
+    }
+    Ok(())
+}
+
+/// Parked lanes on the metrics page.
+fn measure(journal: &Journal) -> Result<()> {
+    let mut lanes = 0u32;
+    let mut planck: Balance = 0;
+    for one in journal.held()? {
+        if one.hold.is_parked() {
+            lanes = lanes.saturating_add(1);
+            planck = planck.saturating_add(one.fees);
         }
-        Err(error) => Err(error.into()),
+    }
+    metrics::gauge!("openledger_parked_lanes").set(lanes);
+    metrics::gauge!("openledger_parked_planck").set(planck as f64);
+    Ok(())
+}
+
+impl Place for Service {
+    fn journal(&self) -> &Journal {
+        &self.journal
+    }
+
+    fn worker(&self) -> [u8; 32] {
+        self.worker.0
+    }
+
+    async fn view(&self) -> Result<View> {
+        let (next, parent) = self.client.next_batch(self.worker).await?;
+        let lanes::Pending { lanes, owed, terms } = lanes::pending(self).await?;
+        let limits = BatchLimits {
+            sequence: next,
+            parent,
+            epoch: self.client.epoch_index().await?,
+            now: self.facts.best_block(),
+            voucher_grace: self.rules.voucher_grace,
+            room: self.facts.exposure_room().await?,
+            max_claims: MAX_CLAIMS,
+        };
+        Ok(View {
+            limits,
+            lanes,
+            owed,
+            terms,
+        })
+    }
+
+    async fn submit(&self, batch: &PreparedBatch) -> Result<BlockNumber, SubmitError> {
+        let call = SubmitBatch {
+            worker: self.worker,
+            header: batch.header,
+            claims: batch.claims.clone(),
+            usage: batch.usage.clone(),
+            credits: batch.credits.clone(),
+        };
+        Ok(self.submitter.submit(&call).await?.number)
+    }
+
+    async fn fate(&self, batch: &PreparedBatch) -> Result<Fate> {
+        fate(self, batch).await
     }
 }
 
@@ -123,8 +138,7 @@ async fn finalize(service: &Service) -> Result<()> {
         return Ok(());
     }
     let finalized = service.client.finalized_block().await?;
-    for batch in submitted {
-        let sequence = batch.header.sequence;
+    for sequence in submitted {
         let query = GetBatch {
             worker: service.worker,
             sequence,
@@ -158,5 +172,27 @@ fn note_settled(service: &Service, sequence: BatchSequence) -> Result<()> {
     service.journal.mark_settled(sequence)?;
     metrics::counter!("openledger_batches_settled_total").increment(1);
     tracing::info!(sequence, "batch settled");
+    Ok(())
+}
+
+/// Drops the leaves of batches whose liability has ended. The chain releases a worker's batches in their
+/// order, so the first that it still has is as far as it got.
+async fn release(service: &Service) -> Result<()> {
+    let settled = service.journal.settled()?;
+    if settled.is_empty() {
+        return Ok(());
+    }
+    let finalized = service.client.finalized_block().await?;
+    for sequence in settled {
+        let query = GetBatch {
+            worker: service.worker,
+            sequence,
+        };
+        let known = service.client.query_at(&query, &finalized.hash).await?;
+        if known.is_some() {
+            break;
+        }
+        service.journal.mark_released(sequence)?;
+    }
     Ok(())
 }
