@@ -278,8 +278,9 @@ impl EngineHandle {
         known
     }
 
-    /// Brings an adapter to the device and keeps it there, used or not. Returns once it is there: from
-    /// async code, call it on a blocking thread.
+    /// Brings an adapter to the device and keeps it there, used or not. Returns once it is there, which
+    /// takes as long as others need its room; or when it is unpinned or unloaded meanwhile. From async
+    /// code, call it on a blocking thread.
     ///
     /// # Errors
     /// When the adapter is not known or cannot be brought, or pinned adapters would take more than half
@@ -325,6 +326,11 @@ impl EngineHandle {
     /// Tokens of the context: prompt and answer together.
     pub fn context(&self) -> usize {
         self.inner.context
+    }
+
+    /// Whether the device has room for an adapter beside one context.
+    pub fn has_room_for_adapters(&self) -> bool {
+        self.inner.most_adapter_bytes > 0
     }
 
     /// Name of the backend and its instruction set.

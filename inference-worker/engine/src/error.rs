@@ -24,7 +24,7 @@ pub enum EngineError {
 }
 
 /// An adapter cannot be loaded or named.
-#[derive(Debug, Error, PartialEq, Eq)]
+#[derive(Clone, Debug, Error, PartialEq, Eq)]
 pub enum AdapterError {
     /// Its layers are not those of the base model.
     #[error("the adapter has {adapter} layers, the base model {model}")]

@@ -91,6 +91,11 @@ impl Drop for Place {
                 state.tenants.remove(&self.tenant);
             }
         }
+        if state.taken == 0 {
+            // Nobody waits: the time to the next end says nothing of how fast places come free.
+            state.freed = None;
+            return;
+        }
         let now = Instant::now();
         if let Some(freed) = state.freed.replace(now) {
             let seconds = now.saturating_duration_since(freed).as_secs_f64();

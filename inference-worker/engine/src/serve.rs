@@ -27,7 +27,7 @@ use tokio::sync::mpsc::UnboundedSender;
 /// Logits below which drawing is not handed to other threads.
 const SERIAL_DRAWS: usize = 100_000;
 
-/// Requests at the head of the queue whose adapters are brought ahead of their turn.
+/// Adapters that are brought ahead of the turn of those who wait for them.
 const LOOKAHEAD: usize = 32;
 
 /// The longest that a loop that can compute nothing sleeps without looking for requests that were
@@ -110,8 +110,8 @@ struct Live {
     submission: Submission,
     prompt: usize,
     names: BlockNames,
-    /// Whether it was among the next once; then its adapter was looked for.
-    seen: bool,
+    /// Whether its adapter was not there when it came near the head of the queue.
+    waited: bool,
     /// Whether it ran once.
     begun: bool,
 }
@@ -135,6 +135,7 @@ pub(crate) struct Core {
     prefetches: VecDeque<Arc<Registered>>,
     /// Pages that pinned adapters may take.
     most_pinned: usize,
+    context_pages: usize,
     next_id: SequenceId,
     batch_window: Duration,
     commands: Receiver<Command>,
@@ -169,6 +170,7 @@ impl Core {
             pinnings: Vec::new(),
             prefetches: VecDeque::new(),
             most_pinned: parts.most_pinned,
+            context_pages: parts.limits.context_pages,
             next_id: 0,
             batch_window: parts.batch_window,
             commands: parts.commands,
@@ -180,6 +182,10 @@ impl Core {
     /// Serves until told to stop or until no handle is left.
     pub(crate) fn run(mut self) {
         while self.take_commands() {
+            if self.is_idle() {
+                // What was read for nobody any more.
+                self.residency.begin_round(&HashSet::new());
+            }
             self.drop_cancelled();
             self.drop_late();
             if !self.is_idle() {
@@ -260,15 +266,18 @@ impl Core {
             Command::Submit(submission) => self.enqueue(*submission),
             Command::Pin(pinning) => self.pinnings.push(pinning),
             Command::Prefetch(adapter) => self.prefetches.push_back(adapter),
-            Command::Unpin(id) => self.scheduler.memory_mut().pin(id, false),
+            Command::Unpin(id) => self.unpin(id),
             Command::Retire(id) => {
-                self.scheduler.memory_mut().pin(id, false);
+                self.unpin(id);
+                self.prefetches.retain(|a| a.id != id);
                 self.tidy(Some(id));
             }
             Command::Fetched(fetched) => {
+                let id = fetched.id;
                 if let Err((id, error)) = self.residency.fetched(fetched) {
                     self.fail_adapter(id, &error, false);
                 }
+                self.tidy(Some(id));
             }
             Command::Arrived => {}
             Command::Copied(copied) => {
@@ -282,6 +291,24 @@ impl Core {
             Command::Stop => return false,
         }
         true
+    }
+
+    /// Lets an adapter go that is pinned, or about to be.
+    fn unpin(&mut self, id: AdapterId) {
+        self.scheduler.memory_mut().pin(id, false);
+        self.refuse_pinnings(|a| a.id == id, &AdapterError::Unknown(id));
+    }
+
+    /// Answers those who wait for adapters to be pinned.
+    fn refuse_pinnings(&mut self, which: impl Fn(&Registered) -> bool, error: &AdapterError) {
+        for pinning in std::mem::take(&mut self.pinnings) {
+            if which(&pinning.adapter) {
+                // An error means that nobody waits for the answer.
+                let _ = pinning.done.send(Err(error.clone()));
+            } else {
+                self.pinnings.push(pinning);
+            }
+        }
     }
 
     fn enqueue(&mut self, submission: Submission) {
@@ -306,7 +333,7 @@ impl Core {
                 submission,
                 prompt,
                 names,
-                seen: false,
+                waited: false,
                 begun: false,
             },
         );
@@ -382,79 +409,99 @@ impl Core {
 
     /// Fails the requests that wait for an adapter, or also those that run with it.
     fn fail_adapter(&mut self, id: AdapterId, error: &StepError, running: bool) {
-        let concerned =
-            |live: &Live| live.submission.request.adapter == Some(id) && (running || !live.begun);
+        let scheduler = &self.scheduler;
+        let concerned = |(sequence, live): &(&SequenceId, &Live)| {
+            live.submission.request.adapter == Some(id)
+                && (running || !scheduler.is_running(**sequence))
+        };
         let failed: Vec<SequenceId> = self
             .live
             .iter()
-            .filter(|(_, live)| concerned(live))
+            .filter(concerned)
             .map(|(id, _)| *id)
             .collect();
         for id in failed {
             self.fail(id, error.clone());
         }
         self.prefetches.retain(|a| a.id != id);
-        for pinning in std::mem::take(&mut self.pinnings) {
-            if pinning.adapter.id == id {
-                // An error means that nobody waits for the answer.
-                let _ = pinning.done.send(Err(AdapterError::Load(error.clone())));
-            } else {
-                self.pinnings.push(pinning);
-            }
-        }
+        self.refuse_pinnings(|a| a.id == id, &AdapterError::Load(error.clone()));
     }
 
-    /// Brings the adapters of those who are next, in their order.
+    /// Brings the adapters of those who are next, in their order; then those that are to be pinned.
     fn bring_adapters(&mut self) {
         let upcoming = self.scheduler.upcoming(LOOKAHEAD);
         let mut wanted: Vec<(Option<SequenceId>, Arc<Registered>)> = Vec::new();
-        for pinning in &self.pinnings {
-            wanted.push((None, Arc::clone(&pinning.adapter)));
-        }
         for (id, _) in upcoming {
             let live = self.live.get(&id);
             if let Some(adapter) = live.and_then(|l| l.submission.adapter.as_ref()) {
                 wanted.push((Some(id), Arc::clone(adapter)));
             }
         }
-        let ahead = self.prefetches.iter().take(LOOKAHEAD);
-        let ids: HashSet<AdapterId> = wanted
-            .iter()
-            .map(|(_, a)| a)
-            .chain(ahead)
-            .map(|a| a.id)
-            .collect();
+        for pinning in &self.pinnings {
+            wanted.push((None, Arc::clone(&pinning.adapter)));
+        }
+        let prefetches = self.prefetches.iter().take(LOOKAHEAD);
+        let all = wanted.iter().map(|(_, a)| a).chain(prefetches);
+        let ids: HashSet<AdapterId> = all.map(|a| a.id).collect();
         self.residency.begin_round(&ids);
+        let mut ahead = None;
         // Once somebody waits for room nobody behind takes it; adapters are still read ahead.
-        let mut room = Room::Make;
+        let mut full = false;
         for (id, adapter) in wanted {
+            if id.is_none() && self.refuse_large_pin(&adapter) {
+                continue;
+            }
+            let room = if full {
+                Room::None
+            } else {
+                Room::Make { ahead }
+            };
             let here = self.residency.get(adapter.id).is_some();
             let (scheduler, backend) = (&mut self.scheduler, &mut *self.backend);
-            match self.residency.want(&adapter, room, scheduler, backend) {
+            let found = self.residency.want(&adapter, room, scheduler, backend);
+            if let (false, Some(live)) = (here, id.and_then(|id| self.live.get_mut(&id))) {
+                live.waited = true;
+            }
+            match found {
                 Ok(Wanted::Present) => {
+                    ahead = ahead.or(Some(adapter.id));
                     if let Some(id) = id {
                         self.scheduler.hold_adapter(id);
-                        self.note_hit(id, here);
                     }
                 }
-                Ok(Wanted::Coming) => {
-                    if let Some(id) = id {
-                        self.note_hit(id, false);
-                    }
-                }
-                Ok(Wanted::NoRoom) => room = Room::None,
+                Ok(Wanted::Coming) => {}
+                Ok(Wanted::NoRoom) => full = true,
                 Ok(Wanted::Never(error)) => self.fail_adapter(adapter.id, &error, false),
                 Err(error) => {
                     tracing::error!(%error, "pages could not be moved");
+                    self.scheduler.forget_prefixes();
                     self.fail_all(&error);
                     return;
                 }
             }
         }
-        if room == Room::Make {
+        if !full {
             self.prefetch();
         }
         self.settle_pinnings();
+    }
+
+    /// Refuses to pin what is larger than pinned adapters may be, before anything makes room for it.
+    fn refuse_large_pin(&mut self, adapter: &Registered) -> bool {
+        let Some(pages) = self.residency.pages(adapter) else {
+            return false;
+        };
+        let needed = self.scheduler.memory().pinned_pages() + pages;
+        let (id, page_bytes) = (adapter.id, self.backend.page_bytes());
+        let large = needed > self.most_pinned && !self.scheduler.memory().is_pinned(id);
+        if large {
+            let error = AdapterError::PinnedFull {
+                needed: needed * page_bytes,
+                most: self.most_pinned * page_bytes,
+            };
+            self.refuse_pinnings(|a| a.id == id, &error);
+        }
+        large
     }
 
     /// Brings the first of the adapters that were asked for ahead of any request, as long as there is
@@ -474,16 +521,6 @@ impl Core {
         self.prefetches.retain(|a| !done.contains(&a.id));
     }
 
-    /// Counts a request once: was its adapter on the device when it came near the head of the queue?
-    fn note_hit(&mut self, id: SequenceId, hit: bool) {
-        if let Some(live) = self.live.get_mut(&id) {
-            if !live.seen {
-                live.seen = true;
-                self.residency.counts().device_hits += u64::from(hit);
-            }
-        }
-    }
-
     /// Pins the adapters that have arrived.
     fn settle_pinnings(&mut self) {
         for pinning in std::mem::take(&mut self.pinnings) {
@@ -496,22 +533,18 @@ impl Core {
                 self.pinnings.push(pinning);
                 continue;
             }
-            let page_bytes = self.backend.page_bytes();
             let memory = self.scheduler.memory_mut();
-            memory.pin(id, true);
-            let pages = memory.pinned_pages();
-            let result = if pages <= self.most_pinned {
-                Ok(())
+            while !memory.may_pin(id, self.context_pages) && memory.drop_largest_idle(id) {}
+            if memory.may_pin(id, self.context_pages) {
+                memory.pin(id, true);
+                // An error means that nobody waits for the answer.
+                let _ = pinning.done.send(Ok(()));
             } else {
-                memory.pin(id, false);
-                Err(AdapterError::PinnedFull {
-                    needed: pages * page_bytes,
-                    most: self.most_pinned * page_bytes,
-                })
-            };
-            // An error means that nobody waits for the answer.
-            let _ = pinning.done.send(result);
+                // Beside something large that is in use now.
+                self.pinnings.push(pinning);
+            }
         }
+        self.residency.forget_evicted(&mut self.scheduler);
     }
 
     fn step(&mut self) {
@@ -557,10 +590,7 @@ impl Core {
         let drawn = match self.backend.step(&batch) {
             Ok(logits) => draw_all(&self.live, &drawing, logits, self.vocabulary),
             Err(error) => {
-                tracing::error!(%error, "step failed");
-                for chunk in &plan.chunks {
-                    self.fail(chunk.id, error.clone());
-                }
+                self.step_failed(&plan, &error);
                 return;
             }
         };
@@ -575,7 +605,12 @@ impl Core {
             .record_step(sharing, batch.tokens.len(), drawing.len(), took);
         for chunk in &plan.chunks {
             if let Some(live) = self.live.get_mut(&chunk.id) {
-                live.begun = true;
+                if !live.begun {
+                    live.begun = true;
+                    let adapter = live.submission.request.adapter;
+                    let hit = adapter.is_some() && !live.waited;
+                    self.residency.counts().device_hits += u64::from(hit);
+                }
                 let widest = &mut live.submission.widest_step;
                 *widest = sharing.max(*widest);
             }
@@ -695,6 +730,28 @@ impl Core {
             let sink = live.submission.sink.clone();
             drop(live);
             let _ = sink.send(Event::Failed(error));
+        }
+    }
+
+    /// Fails what a failed step had in it: of an adapter whose copy broke off, its own requests, and the
+    /// others are computed again; else all of them, and what the blocks hold is trusted no more.
+    fn step_failed(&mut self, plan: &Plan, error: &StepError) {
+        tracing::error!(%error, "step failed");
+        let lost = |chunk: &Chunk| {
+            let adapter = self.live.get(&chunk.id)?.submission.request.adapter?;
+            let failure = self.residency.get(adapter)?.failure()?;
+            Some((chunk.id, failure))
+        };
+        let lost: Vec<(SequenceId, StepError)> = plan.chunks.iter().filter_map(lost).collect();
+        if !lost.is_empty() {
+            for (id, failure) in lost {
+                self.fail(id, failure);
+            }
+            return;
+        }
+        self.scheduler.forget_prefixes();
+        for chunk in &plan.chunks {
+            self.fail(chunk.id, error.clone());
         }
     }
 

@@ -455,3 +455,125 @@ fn an_adapter_brought_ahead_should_be_there_when_it_is_asked_for_and_push_nobody
     assert_eq!((tiers.device_hits, tiers.device_evictions), (1, 0));
     assert_eq!(engine.stats().device_adapters, 3);
 }
+
+#[test]
+fn however_many_wait_for_one_adapter_others_should_be_served() {
+    let config = config();
+    let (slow, quick) = (
+        adapter(&config, 4, Targets::AllLinear, 1),
+        adapter(&config, 4, Targets::AllLinear, 2),
+    );
+    let engine = engine(EngineOptions::default());
+    let (source, leave) = Counted::waiting(&slow);
+    engine.register_adapter(id(&slow), source).unwrap();
+    register(&engine, &quick);
+    let waiting: Vec<_> = (0..300)
+        .map(|salt| engine.submit(asking(Some(id(&slow)), salt, 2)).unwrap())
+        .collect();
+    for salt in 0..40 {
+        let mut request = asking([None, Some(id(&quick))][salt % 2], salt, 40);
+        request.tenant = Tenant([9; 32]);
+        assert_eq!(tokens(engine.submit(request).unwrap()).len(), 40);
+    }
+    leave.send(()).unwrap();
+    for stream in waiting {
+        assert_eq!(tokens(stream).len(), 2);
+    }
+}
+
+#[test]
+fn who_waits_for_a_file_should_not_keep_room_from_who_is_behind() {
+    let config = config();
+    let adapters: Vec<Adapter> = (0..4)
+        .map(|n| adapter(&config, 4, Targets::AllLinear, n))
+        .collect();
+    let pages = slab_pages(&config, &adapters[0]);
+    let engine = engine(EngineOptions {
+        arena_pages: Some(10 + 2 * pages),
+        ..EngineOptions::default()
+    });
+    let (source, leave) = Counted::waiting(&adapters[0]);
+    engine.register_adapter(id(&adapters[0]), source).unwrap();
+    for adapter in &adapters[1..] {
+        register(&engine, adapter);
+    }
+    // Two fill the device; the third needs room while the first in the queue has no file yet.
+    for adapter in &adapters[1..3] {
+        let stream = engine.submit(asking(Some(id(adapter)), 1, 2)).unwrap();
+        assert_eq!(tokens(stream).len(), 2);
+    }
+    let gate = Gate::close(&engine);
+    let first = engine.submit(asking(Some(id(&adapters[0])), 1, 2)).unwrap();
+    let others: Vec<_> = [3, 1, 2, 1, 2]
+        .iter()
+        .map(|n| {
+            engine
+                .submit(asking(Some(id(&adapters[*n])), 2, 20))
+                .unwrap()
+        })
+        .collect();
+    gate.open();
+    for stream in others {
+        assert_eq!(tokens(stream).len(), 20);
+    }
+    leave.send(()).unwrap();
+    assert_eq!(tokens(first).len(), 2);
+}
+
+#[test]
+fn a_pin_should_end_when_its_adapter_is_unloaded_or_unpinned_before_it_came() {
+    let config = config();
+    let slow = adapter(&config, 4, Targets::AllLinear, 1);
+    for unload in [true, false] {
+        let engine = engine(EngineOptions::default());
+        let (source, leave) = Counted::waiting(&slow);
+        engine.register_adapter(id(&slow), source).unwrap();
+        let pinning = std::thread::spawn({
+            let engine = engine.clone();
+            let id = id(&slow);
+            move || engine.pin_adapter(id)
+        });
+        while !pinning.is_finished() {
+            if unload {
+                engine.unload_adapter(id(&slow));
+            } else {
+                engine.unpin_adapter(id(&slow));
+            }
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        assert_eq!(
+            pinning.join().unwrap(),
+            Err(AdapterError::Unknown(id(&slow)))
+        );
+        // Its read may never have begun.
+        let _ = leave.send(());
+        let base = engine.submit(asking(None, 1, 5)).unwrap();
+        assert_eq!(tokens(base).len(), 5);
+    }
+}
+
+#[test]
+fn a_pin_that_would_leave_too_little_should_be_refused_before_anybody_gives_way() {
+    let config = config();
+    let (small, large) = (
+        adapter(&config, 4, Targets::AllLinear, 1),
+        adapter(&config, 60, Targets::AllLinear, 2),
+    );
+    let pages = slab_pages(&config, &large);
+    let engine = engine(EngineOptions {
+        arena_pages: Some(10 + pages + pages / 2),
+        ..EngineOptions::default()
+    });
+    register(&engine, &small);
+    register(&engine, &large);
+    let stream = engine.submit(asking(Some(id(&small)), 1, 2)).unwrap();
+    assert_eq!(tokens(stream).len(), 2);
+    assert!(matches!(
+        engine.pin_adapter(id(&large)),
+        Err(AdapterError::PinnedFull { .. })
+    ));
+    assert_eq!(engine.stats().tiers.device_evictions, 0);
+    // It is served all the same.
+    let stream = engine.submit(asking(Some(id(&large)), 1, 2)).unwrap();
+    assert_eq!(tokens(stream).len(), 2);
+}

@@ -14,7 +14,7 @@ use crate::{
         settlement, Inner, Service,
     },
 };
-use anyhow::{bail, Context, Result};
+use anyhow::{bail, ensure, Context, Result};
 use openledger_chain::{
     apis::models::GetBase, AccountId, ChainClient, Key, Submitter, SubmitterOptions,
 };
@@ -86,6 +86,10 @@ pub async fn run(args: RunArgs) -> Result<()> {
             ..EngineOptions::default()
         },
     )?;
+    ensure!(
+        engine.has_room_for_adapters(),
+        "--device-memory is too little: beside one context nothing is left for an adapter"
+    );
     let service = Service::new(Inner {
         worker,
         key_index,
@@ -145,6 +149,8 @@ pub async fn run(args: RunArgs) -> Result<()> {
         served = server.into_future() => served?,
         () = cut_off => {}
     }
+    // Whoever waits for an adapter to be pinned is told, and does not hold up the end.
+    engine.shutdown();
     let why = failure.borrow().clone();
     match why {
         Some(why) => bail!("{why}; start the worker again"),

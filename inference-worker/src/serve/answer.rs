@@ -111,6 +111,8 @@ pub async fn begin(
     engine_request.tenant = Tenant(channel);
     engine_request.cache_salt = channel;
     let started = Instant::now();
+    // Longer than a client should have to wait for its turn.
+    engine_request.start_by = Some(started + PATIENCE);
     let stream = service.engine.submit(engine_request).map_err(refused)?;
     if let Some(receipt) = &payment.continues {
         service.continuations.forget(receipt);

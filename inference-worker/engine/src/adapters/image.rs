@@ -418,6 +418,12 @@ impl DeviceAdapter {
         self.changed.notify_all();
     }
 
+    /// Why the copy broke off, if it did.
+    pub fn failure(&self) -> Option<StepError> {
+        let failure = self.lock().failure.clone();
+        failure.map(StepError::Adapter)
+    }
+
     /// Waits until a layer has arrived.
     ///
     /// # Errors

@@ -110,7 +110,8 @@ fn read_all(
                     copier.lay_out(&read).map_err(|e| e.to_string())
                 }));
                 let image = image.unwrap_or_else(|_| Err("reading it panicked".to_owned()));
-                (image.map(Arc::new), source.tier())
+                let tier = catch_unwind(AssertUnwindSafe(|| source.tier()));
+                (image.map(Arc::new), tier.unwrap_or("disk"))
             }
         };
         let fetched = Fetched {
@@ -135,7 +136,10 @@ fn copy(
     let layers = image.table().layers();
     let mut result = Ok(());
     for layer in 0..layers {
-        result = copier.copy_layer(image, &adapter.pages, layer);
+        // Who waits for the layer must hear of it, whatever happens.
+        let copied = AssertUnwindSafe(|| copier.copy_layer(image, &adapter.pages, layer));
+        result = catch_unwind(copied)
+            .unwrap_or_else(|_| Err(StepError::Backend("copying an adapter panicked".to_owned())));
         if let Err(error) = &result {
             adapter.fail(error.to_string());
             break;

@@ -32,8 +32,8 @@ pub(crate) enum Wanted {
 /// What may be done to make room for an adapter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Room {
-    /// Others give way.
-    Make,
+    /// Others give way, but for `ahead`: the first adapter that is here of those needed sooner.
+    Make { ahead: Option<AdapterId> },
     /// Only what is free is taken.
     Free,
     /// None is taken: the adapter is only read.
@@ -123,7 +123,7 @@ impl Residency {
             return Ok(Wanted::Coming);
         };
         let bytes = image.table().bytes();
-        let pages = bytes.div_ceil(self.page_bytes);
+        let pages = bytes.div_ceil(self.page_bytes).max(1);
         let most = self.most_pages - scheduler.memory().pinned_pages().min(self.most_pages);
         if pages > most {
             return Ok(Wanted::Never(StepError::Adapter(format!(
@@ -131,20 +131,24 @@ impl Residency {
                 most * self.page_bytes
             ))));
         }
-        match room {
-            Room::None => return Ok(Wanted::Coming),
-            Room::Free if pages > scheduler.memory().free() => return Ok(Wanted::NoRoom),
-            Room::Make | Room::Free => {}
-        }
         let cost = cost + (self.copy_cost * bytes as f64) as u64;
-        let pages = pages.max(1) as u32;
-        let Some(reserved) = scheduler.reserve(id, pages, cost) else {
+        let pages = pages as u32;
+        let reserved = match room {
+            Room::None => return Ok(Wanted::Coming),
+            Room::Free => scheduler.reserve_free(id, pages, cost),
+            Room::Make { ahead } => scheduler.reserve(id, pages, cost, ahead),
+        };
+        let Some(reserved) = reserved else {
             self.no_room.insert(id);
             return Ok(Wanted::NoRoom);
         };
         self.forget_evicted(scheduler);
         for (from, to) in reserved.moves {
-            backend.move_page(from, to)?;
+            if let Err(error) = backend.move_page(from, to) {
+                scheduler.memory_mut().copied(id);
+                scheduler.memory_mut().drop_slab(id);
+                return Err(error);
+            }
         }
         let device = Arc::new(DeviceAdapter::new(
             Arc::clone(image.table()),
@@ -154,6 +158,15 @@ impl Residency {
         self.read.remove(&id);
         self.loader.copy(image, device);
         Ok(Wanted::Present)
+    }
+
+    /// Pages that an adapter takes, if it is at hand.
+    pub fn pages(&mut self, adapter: &Registered) -> Option<usize> {
+        let bytes = match self.device.get(&adapter.id) {
+            Some(device) => device.table.bytes(),
+            None => self.image(adapter)?.0.table().bytes(),
+        };
+        Some(bytes.div_ceil(self.page_bytes).max(1))
     }
 
     /// The adapter in host memory, and the nanoseconds that it took to read, nothing for what is held.
@@ -184,7 +197,10 @@ impl Residency {
             Ok(image) => {
                 let nanoseconds = nanos(took);
                 self.counts.record_read(tier, took);
-                self.host.insert(&image, nanoseconds);
+                // What can never be served pushes nobody out.
+                if image.table().bytes() <= self.most_pages * self.page_bytes {
+                    self.host.insert(&image, nanoseconds);
+                }
                 self.read.insert(id, (image, nanoseconds));
                 Ok(())
             }
@@ -215,6 +231,7 @@ impl Residency {
     /// Drops an adapter that is registered no more, unless somebody still uses or awaits it.
     pub fn tidy(&mut self, id: AdapterId, scheduler: &mut Scheduler) {
         self.host.remove(id);
+        self.read.remove(&id);
         if scheduler.memory_mut().drop_slab(id) {
             self.forget_evicted(scheduler);
         }

@@ -26,6 +26,8 @@ type Worth = u64;
 /// What may give way.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum GiveWay {
+    /// Nothing.
+    Nothing,
     /// What nobody uses or waits for.
     Unused,
     /// Also adapters for which requests wait, but none runs.
@@ -70,7 +72,7 @@ struct Slab {
 impl Slab {
     fn may_give_way(&self, to: GiveWay) -> bool {
         let awaited = self.waiting > 0 && to == GiveWay::Unused;
-        !(self.pinned || self.copying || self.running > 0 || awaited)
+        !(to == GiveWay::Nothing || self.pinned || self.copying || self.running > 0 || awaited)
     }
 }
 
@@ -92,6 +94,12 @@ pub struct Memory {
     /// Named blocks that nobody uses; of equal worth, the deepest goes first.
     unused: BTreeSet<(Worth, Reverse<u32>, u32)>,
     slabs: HashMap<AdapterId, Slab>,
+    /// Adapters that nobody uses or waits for, and the sum of their pages.
+    idle: BTreeSet<(Worth, AdapterId)>,
+    idle_pages: usize,
+    /// Pages of all adapters, and of those pinned.
+    slab_pages: usize,
+    pinned_pages: usize,
     clock: Worth,
     row_cost: u64,
     evicted: Vec<AdapterId>,
@@ -107,6 +115,10 @@ impl Memory {
             named: HashMap::new(),
             unused: BTreeSet::new(),
             slabs: HashMap::new(),
+            idle: BTreeSet::new(),
+            idle_pages: 0,
+            slab_pages: 0,
+            pinned_pages: 0,
             clock: 0,
             row_cost: 1_000,
             evicted: Vec::new(),
@@ -141,7 +153,7 @@ impl Memory {
 
     /// Pages of adapters.
     pub fn slab_pages(&self) -> usize {
-        self.slabs.values().map(|s| s.pages.len()).sum()
+        self.slab_pages
     }
 
     /// Pages of blocks that sequences use.
@@ -161,9 +173,15 @@ impl Memory {
 
     /// Pages that are free or may be made so.
     pub fn available(&self, way: GiveWay) -> usize {
-        let slabs = self.slabs.values().filter(|s| s.may_give_way(way));
-        let slabs: usize = slabs.map(|s| s.pages.len()).sum();
-        self.free.len() + self.unused.len() + slabs
+        match way {
+            GiveWay::Nothing => self.free.len(),
+            GiveWay::Unused => self.free.len() + self.unused.len() + self.idle_pages,
+            GiveWay::Awaited => {
+                let slabs = self.slabs.values().filter(|s| s.may_give_way(way));
+                let slabs: usize = slabs.map(|s| s.pages.len()).sum();
+                self.free.len() + self.unused.len() + slabs
+            }
+        }
     }
 
     /// Grows a table to hold `tokens` tokens. Takes all pages needed or, answering `false`, none.
@@ -258,6 +276,21 @@ impl Memory {
         }
     }
 
+    /// Forgets the names of all blocks, so that none is found again: what they hold is not what it should
+    /// be.
+    pub fn forget_names(&mut self) {
+        for (_, _, page) in std::mem::take(&mut self.unused) {
+            self.pages[page as usize] = Page::Free;
+            self.free.give([page]);
+        }
+        self.named.clear();
+        for page in &mut self.pages {
+            if let Page::Block(block) = page {
+                block.name = None;
+            }
+        }
+    }
+
     /// Makes room for an adapter of `pages` pages that takes `cost` nanoseconds to bring. Blocks in
     /// use move when the room is there but not in one piece. `None` when there is no room now.
     pub fn reserve(
@@ -272,6 +305,7 @@ impl Memory {
         }
         let (run, moves) = match self.free.take_run(pages) {
             Some(run) => (run, Vec::new()),
+            None if way == GiveWay::Nothing || self.available(way) < pages as usize => return None,
             None => {
                 let window = self.cheapest_window(pages, way)?;
                 let moves = self.clear(window.clone())?;
@@ -293,66 +327,126 @@ impl Memory {
                 worth: 0,
             },
         );
+        self.list(id);
         self.touch(id);
         Some(Reserved { pages: run, moves })
     }
 
     /// Records that an adapter's copy is done.
     pub fn copied(&mut self, id: AdapterId) {
-        if let Some(slab) = self.slabs.get_mut(&id) {
-            slab.copying = false;
-        }
+        self.change(id, |slab| slab.copying = false);
     }
 
     /// Adds to the requests that wait for an adapter on the device.
     pub fn add_waiting(&mut self, id: AdapterId) {
-        if let Some(slab) = self.slabs.get_mut(&id) {
-            slab.waiting += 1;
-        }
+        self.change(id, |slab| slab.waiting += 1);
         self.touch(id);
     }
 
     /// Takes from the requests that wait for an adapter on the device.
     pub fn remove_waiting(&mut self, id: AdapterId) {
-        if let Some(slab) = self.slabs.get_mut(&id) {
-            slab.waiting = slab.waiting.saturating_sub(1);
-        }
+        self.change(id, |slab| slab.waiting = slab.waiting.saturating_sub(1));
     }
 
     /// Adds to the requests that run with an adapter.
     pub fn add_running(&mut self, id: AdapterId) {
-        if let Some(slab) = self.slabs.get_mut(&id) {
-            slab.running += 1;
-        }
+        self.change(id, |slab| slab.running += 1);
         self.touch(id);
     }
 
     /// Takes from the requests that run with an adapter.
     pub fn remove_running(&mut self, id: AdapterId) {
-        if let Some(slab) = self.slabs.get_mut(&id) {
-            slab.running = slab.running.saturating_sub(1);
-        }
+        self.change(id, |slab| slab.running = slab.running.saturating_sub(1));
         self.touch(id);
     }
 
     /// Keeps an adapter on the device whether or not it is used, or no longer.
     pub fn pin(&mut self, id: AdapterId, pinned: bool) {
-        if let Some(slab) = self.slabs.get_mut(&id) {
-            slab.pinned = pinned;
+        self.change(id, |slab| slab.pinned = pinned);
+    }
+
+    /// Whether an adapter may be pinned now: what is pinned, what is on its way, any other adapter here,
+    /// and one context then still fit side by side.
+    pub fn may_pin(&self, id: AdapterId, context_pages: usize) -> bool {
+        let (mut coming, mut largest) = (0, 0);
+        for (_, slab) in self.slabs.iter().filter(|(other, _)| **other != id) {
+            let pages = slab.pages.len();
+            if slab.copying && !slab.pinned {
+                coming += pages;
+            } else if !slab.pinned {
+                largest = pages.max(largest);
+            }
         }
+        let unpinned = self.slabs.get(&id).filter(|s| !s.pinned);
+        let pinned = self.pinned_pages + unpinned.map_or(0, |s| s.pages.len());
+        pinned + coming + largest + context_pages <= self.total()
+    }
+
+    /// Lets go of the largest adapter that nobody uses or waits for, `but` for one; `false` when there is
+    /// none.
+    pub fn drop_largest_idle(&mut self, but: AdapterId) -> bool {
+        let idle = self.idle.iter().filter(|(_, id)| *id != but);
+        let largest = idle.max_by_key(|(_, id)| self.pages_of(*id)).copied();
+        if let Some((_, id)) = largest {
+            self.evict(id);
+        }
+        largest.is_some()
+    }
+
+    /// Changes an adapter's state, and with it what is known of all.
+    fn change(&mut self, id: AdapterId, change: impl FnOnce(&mut Slab)) {
+        self.unlist(id);
+        if let Some(slab) = self.slabs.get_mut(&id) {
+            change(slab);
+        }
+        self.list(id);
+    }
+
+    fn list(&mut self, id: AdapterId) {
+        if let Some(slab) = self.slabs.get(&id) {
+            let pages = slab.pages.len();
+            self.slab_pages += pages;
+            self.pinned_pages += if slab.pinned { pages } else { 0 };
+            if slab.may_give_way(GiveWay::Unused) && self.idle.insert((slab.worth, id)) {
+                self.idle_pages += pages;
+            }
+        }
+    }
+
+    fn unlist(&mut self, id: AdapterId) {
+        if let Some(slab) = self.slabs.get(&id) {
+            let pages = slab.pages.len();
+            self.slab_pages -= pages;
+            self.pinned_pages -= if slab.pinned { pages } else { 0 };
+            if self.idle.remove(&(slab.worth, id)) {
+                self.idle_pages -= pages;
+            }
+        }
+    }
+
+    /// Whether an adapter is pinned.
+    pub fn is_pinned(&self, id: AdapterId) -> bool {
+        self.slabs.get(&id).is_some_and(|s| s.pinned)
     }
 
     /// Pages of pinned adapters.
     pub fn pinned_pages(&self) -> usize {
-        let pinned = self.slabs.values().filter(|s| s.pinned);
-        pinned.map(|s| s.pages.len()).sum()
+        self.pinned_pages
     }
 
-    /// Pages of adapters that cannot give way, `also` among them: those pinned or on their way.
+    /// Pages of adapters that cannot give way to a sequence, whichever of those that run it is, or that of
+    /// `also`: those pinned or on their way, and the largest of those in use, its own.
     pub fn firm_pages(&self, also: Option<AdapterId>) -> usize {
-        let firm = self.slabs.iter();
-        let firm = firm.filter(|(id, s)| s.pinned || s.copying || Some(**id) == also);
-        firm.map(|(_, s)| s.pages.len()).sum()
+        let (mut firm, mut largest) = (0, 0);
+        for (id, slab) in &self.slabs {
+            let pages = slab.pages.len();
+            if slab.pinned || slab.copying {
+                firm += pages;
+            } else if slab.running > 0 || Some(*id) == also {
+                largest = pages.max(largest);
+            }
+        }
+        firm + largest
     }
 
     /// Lets an adapter go that nobody uses or waits for; `false` when somebody does.
@@ -369,16 +463,18 @@ impl Memory {
 
     fn touch(&mut self, id: AdapterId) {
         let clock = self.clock;
-        if let Some(slab) = self.slabs.get_mut(&id) {
+        self.change(id, |slab| {
             slab.worth = clock + slab.cost / (slab.pages.len() as u64).max(1);
-        }
+        });
     }
 
     /// Frees the page or slab that is least worth. `false` when nothing may give way.
     fn make_way(&mut self, way: GiveWay) -> bool {
         let block = self.unused.first().copied();
-        let slabs = self.slabs.iter().filter(|(_, s)| s.may_give_way(way));
-        let slab = slabs.map(|(id, s)| (s.worth, *id)).min();
+        let slab = self.idle.first().copied().or_else(|| {
+            let slabs = self.slabs.iter().filter(|(_, s)| s.may_give_way(way));
+            slabs.map(|(id, s)| (s.worth, *id)).min()
+        });
         match (block, slab) {
             (None, None) => false,
             (Some(block), slab) if slab.is_none_or(|(worth, _)| block.0 <= worth) => {
@@ -410,6 +506,7 @@ impl Memory {
     }
 
     fn evict(&mut self, id: AdapterId) {
+        self.unlist(id);
         if let Some(slab) = self.slabs.remove(&id) {
             for page in slab.pages.clone() {
                 self.pages[page as usize] = Page::Free;

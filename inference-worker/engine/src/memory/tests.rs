@@ -124,27 +124,40 @@ fn blocks_in_use_should_move_when_room_is_there_but_in_pieces() {
 
 #[derive(Clone, Debug)]
 enum Act {
-    Grow(usize, usize),
+    Grow(usize, usize, GiveWay),
     Name(usize, u8),
     Begin(usize, u8),
     Release(usize),
-    Reserve(u8, u32, u64),
+    Reserve(u8, u32, u64, GiveWay),
     Copied(u8),
     Run(u8),
     Rest(u8),
     Pin(u8, bool),
+    Wait(u8),
     Drop(u8),
+    Forget,
+}
+
+fn way() -> impl Strategy<Value = GiveWay> {
+    prop_oneof![
+        Just(GiveWay::Nothing),
+        Just(GiveWay::Unused),
+        Just(GiveWay::Awaited)
+    ]
 }
 
 fn act() -> impl Strategy<Value = Act> {
     let table = 0usize..5;
     let adapter = 0u8..6;
     prop_oneof![
-        (table.clone(), 0usize..120).prop_map(|(t, n)| Act::Grow(t, n)),
+        (table.clone(), 0usize..120, way()).prop_map(|(t, n, w)| Act::Grow(t, n, w)),
         (table.clone(), 0u8..4).prop_map(|(t, n)| Act::Name(t, n)),
         (table.clone(), 0u8..4).prop_map(|(t, n)| Act::Begin(t, n)),
         table.prop_map(Act::Release),
-        (adapter.clone(), 1u32..6, 1u64..100_000).prop_map(|(a, p, c)| Act::Reserve(a, p, c)),
+        (adapter.clone(), 1u32..6, 1u64..100_000, way())
+            .prop_map(|(a, p, c, w)| Act::Reserve(a, p, c, w)),
+        adapter.clone().prop_map(Act::Wait),
+        Just(Act::Forget),
         adapter.clone().prop_map(Act::Copied),
         adapter.clone().prop_map(Act::Run),
         adapter.clone().prop_map(Act::Rest),
@@ -164,11 +177,11 @@ proptest! {
         let mut running: HashMap<AdapterId, u32> = HashMap::new();
         for act in acts {
             match act {
-                Act::Grow(t, tokens) => {
+                Act::Grow(t, tokens, way) => {
                     let missing = pages_for(tokens).saturating_sub(tables[t].len());
-                    let available = memory.available(GiveWay::Unused);
+                    let available = memory.available(way);
                     let held = tables[t].len();
-                    let grown = memory.grow(&mut tables[t], tokens, GiveWay::Unused);
+                    let grown = memory.grow(&mut tables[t], tokens, way);
                     prop_assert_eq!(grown, missing <= available);
                     prop_assert_eq!(tables[t].len(), held + if grown { missing } else { 0 });
                 }
@@ -185,8 +198,8 @@ proptest! {
                 }
                 Act::Begin(..) => {}
                 Act::Release(t) => memory.release(&mut tables[t]),
-                Act::Reserve(a, pages, cost) => {
-                    let reserved = memory.reserve(id(a), pages, cost, GiveWay::Unused);
+                Act::Reserve(a, pages, cost, way) => {
+                    let reserved = memory.reserve(id(a), pages, cost, way);
                     for (from, to) in reserved.iter().flat_map(|r| &r.moves) {
                         tables.iter_mut().for_each(|t| t.replace(*from, *to));
                     }
@@ -207,6 +220,8 @@ proptest! {
                 }
                 Act::Run(_) | Act::Rest(_) => {}
                 Act::Pin(a, pinned) => memory.pin(id(a), pinned),
+                Act::Wait(a) => memory.add_waiting(id(a)),
+                Act::Forget => memory.forget_names(),
                 Act::Drop(a) => {
                     let in_use = running.get(&id(a)).is_some_and(|n| *n > 0);
                     prop_assert!(!(memory.drop_slab(id(a)) && in_use));

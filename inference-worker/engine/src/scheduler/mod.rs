@@ -13,7 +13,7 @@ use crate::adapters::AdapterId;
 use crate::kv::{pages_for, BlockTable, PAGE_TOKENS};
 use crate::memory::prefix::BlockHash;
 use crate::memory::{GiveWay, Memory, Reserved};
-use queue::{FairQueue, Standing};
+use queue::{FairQueue, Standing, Take};
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 /// Number of a sequence, growing in order of arrival.
@@ -32,7 +32,8 @@ pub struct Limits {
     pub running: usize,
     /// Pages of the longest sequence. They are never all taken by adapters that cannot give way.
     pub context_pages: usize,
-    /// Pages of different adapters that one step reads; none for no bound. One adapter may always.
+    /// Pages of different adapters that one step reads; none for no bound. Two adapters
+    /// always may.
     pub step_adapter_pages: Option<usize>,
 }
 
@@ -177,14 +178,36 @@ impl Scheduler {
         sequence.map_or(&[], |s| s.table.pages())
     }
 
-    /// The sequences that are admitted next, at most `limit`, with their adapters.
-    pub fn upcoming(&self, limit: usize) -> Vec<(SequenceId, Option<AdapterId>)> {
-        let displaced = self.displaced.values().map(|s| s.id);
-        let mut ids: Vec<SequenceId> = displaced.take(limit).collect();
-        ids.extend(self.queue.next(limit - ids.len()));
-        ids.into_iter()
-            .filter_map(|id| Some((id, self.get(id)?.standing.adapter)))
-            .collect()
+    /// The first sequence of each line of those that are admitted next, with the adapter that it waits
+    /// for: at most `limit` different adapters, in the order in which they are needed.
+    pub fn upcoming(&self, limit: usize) -> Vec<(SequenceId, AdapterId)> {
+        let mut seen = HashSet::new();
+        let mut upcoming = Vec::new();
+        for sequence in self.displaced.values() {
+            if let Some(adapter) = sequence.standing.adapter {
+                if upcoming.len() < limit && seen.insert(adapter) {
+                    upcoming.push((sequence.id, adapter));
+                }
+            }
+        }
+        let ids = self.queue.next(limit - upcoming.len(), |adapter| {
+            if adapter.is_some_and(|adapter| seen.insert(adapter)) {
+                Take::One
+            } else {
+                Take::Nothing
+            }
+        });
+        for id in ids {
+            let adapter = self.get(id).and_then(|s| s.standing.adapter);
+            upcoming.extend(adapter.map(|adapter| (id, adapter)));
+        }
+        upcoming
+    }
+
+    /// Whether a sequence has pages.
+    pub fn is_running(&self, id: SequenceId) -> bool {
+        let rank = self.ranks.get(&id);
+        rank.is_some_and(|rank| self.running.contains_key(rank))
     }
 
     fn get(&self, id: SequenceId) -> Option<&Sequence> {
@@ -213,22 +236,29 @@ impl Scheduler {
 
     /// Makes room for an adapter: its pages, and the moves of blocks to make before anything else.
     ///
-    /// `None` as long as there is none, which there is in the end: whoever was admitted first keeps the
-    /// room to finish whatever is on its way, and when nothing runs, adapters for which others wait
-    /// give way to that of the next in the queue.
-    pub fn reserve(&mut self, id: AdapterId, pages: u32, cost: u64) -> Option<Reserved> {
-        let next = self.upcoming(1).first().and_then(|(_, adapter)| *adapter);
-        let first = match self.running.first_key_value() {
-            Some((_, sequence)) => sequence.standing.adapter,
-            None => next.filter(|next| *next != id),
-        };
-        let firm = self.memory.firm_pages(first) + self.limits.context_pages;
+    /// `ahead` is the first adapter on the device whose request is admitted before those that wait for
+    /// this one; with none ahead, adapters for which requests behind wait give way too. `None` as long as
+    /// there is no room. There is in the end: whoever was admitted first keeps the room to finish
+    /// whatever is on its way, and while somebody waits for room nobody behind is admitted.
+    pub fn reserve(
+        &mut self,
+        id: AdapterId,
+        pages: u32,
+        cost: u64,
+        ahead: Option<AdapterId>,
+    ) -> Option<Reserved> {
+        let firm = self.memory.firm_pages(ahead) + self.limits.context_pages;
         if firm + pages as usize > self.memory.total() {
             return None;
         }
+        let way = if ahead.is_none() {
+            GiveWay::Awaited
+        } else {
+            GiveWay::Unused
+        };
         let mut reserved = self.memory.reserve(id, pages, cost, GiveWay::Unused);
-        if reserved.is_none() && self.running.is_empty() && next == Some(id) {
-            reserved = self.memory.reserve(id, pages, cost, GiveWay::Awaited);
+        if reserved.is_none() {
+            reserved = self.memory.reserve(id, pages, cost, way);
         }
         self.note_evicted();
         for (from, to) in reserved.iter().flat_map(|r| &r.moves) {
@@ -239,10 +269,31 @@ impl Scheduler {
         reserved
     }
 
+    /// Takes a free run for an adapter: nothing gives way or moves for it.
+    pub fn reserve_free(&mut self, id: AdapterId, pages: u32, cost: u64) -> Option<Reserved> {
+        let firm = self.memory.firm_pages(None) + self.limits.context_pages;
+        if firm + pages as usize > self.memory.total() {
+            return None;
+        }
+        self.memory.reserve(id, pages, cost, GiveWay::Nothing)
+    }
+
     /// Adapters that gave way since this was last asked.
     pub fn take_evicted(&mut self) -> Vec<AdapterId> {
         self.note_evicted();
         std::mem::take(&mut self.evicted)
+    }
+
+    /// Forgets which blocks hold which tokens: after a failure of the device they may not.
+    pub fn forget_prefixes(&mut self) {
+        self.memory.forget_names();
+        let sequences = self.running.values_mut();
+        for sequence in sequences.chain(self.displaced.values_mut()) {
+            sequence.blocks.clear();
+        }
+        for sequence in self.waiting.values_mut() {
+            sequence.blocks.clear();
+        }
     }
 
     /// Nobody waits for the slab of an adapter that gave way: whoever did asks again.
@@ -423,8 +474,29 @@ impl Scheduler {
         if budget == 0 || places == 0 {
             return;
         }
-        // More than places: some may be waiting for their adapters.
-        for (id, adapter) in self.upcoming(2 * self.limits.running) {
+        // Those who wait for adapters on their way are passed over, however many they are.
+        let memory = &self.memory;
+        let passed = |adapter: Option<AdapterId>| {
+            adapter.is_some_and(|a| match gate(a) {
+                Gate::Loading => true,
+                Gate::Open => memory.pages_of(a) == 0,
+                Gate::Full => false,
+            })
+        };
+        let displaced = self.displaced.values();
+        let mut ids: Vec<SequenceId> = displaced
+            .filter(|s| !passed(s.standing.adapter))
+            .map(|s| s.id)
+            .collect();
+        ids.extend(self.queue.next(places, |adapter| {
+            if passed(adapter) {
+                Take::Nothing
+            } else {
+                Take::Go
+            }
+        }));
+        for id in ids {
+            let adapter = self.get(id).and_then(|s| s.standing.adapter);
             if budget == 0 || self.running.len() >= self.limits.running {
                 return;
             }
@@ -460,13 +532,15 @@ impl Scheduler {
         if let Some(adapter) = adapter {
             self.memory.add_running(adapter);
         }
+        // Whoever is admitted may come to be the first, which is never displaced.
+        let firm = self.memory.firm_pages(adapter) + self.limits.context_pages;
         let alone = self.running.is_empty();
         let way = if alone {
             GiveWay::Awaited
         } else {
             GiveWay::Unused
         };
-        let room = needed + unused <= self.memory.available(way);
+        let room = firm <= self.memory.total() && needed + unused <= self.memory.available(way);
         let mut table = BlockTable::default();
         if room {
             let names = self.get(id).map_or(&[][..], |s| &s.blocks[..known]);
@@ -526,7 +600,8 @@ impl StepAdapters {
     fn fits(&self, adapter: Option<AdapterId>, memory: &Memory) -> bool {
         match (self.bound, adapter) {
             (Some(bound), Some(id)) if !self.seen.contains(&id) => {
-                self.seen.is_empty() || self.pages + memory.pages_of(id) <= bound
+                // The one admitted first, and the one left out longest.
+                self.seen.len() < 2 || self.pages + memory.pages_of(id) <= bound
             }
             _ => true,
         }

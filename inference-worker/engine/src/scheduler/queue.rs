@@ -4,7 +4,7 @@
 //! next is the oldest request of the adapter with the lowest counter of the tenant with the lowest
 //! counter (the virtual token counter of Sheng et al., *Fairness in Serving Large Language Models*,
 //! OSDI 2024). Who comes back from a pause does not bring the credit of the time away: its counter is
-//! lifted to the lowest of those that are active. A priority orders the requests of one tenant and
+//! lifted to the lowest of those that wait. A priority orders the requests of one tenant and
 //! adapter, and nobody else's.
 
 use super::SequenceId;
@@ -27,6 +27,33 @@ pub struct Standing {
     pub priority: i8,
 }
 
+/// What is done with a request that is next, and with those behind it of the same tenant and adapter.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Take {
+    /// It is taken, and those behind it are looked at.
+    Go,
+    /// It is taken, and those behind it are not.
+    One,
+    /// Neither.
+    Nothing,
+}
+
+/// The lowest counter of those that wait, or if nobody does, of those that are active; of each, whether
+/// it waits, whether it is active, and its counter.
+fn lowest(counters: impl Iterator<Item = (bool, bool, u64)>) -> u64 {
+    let (mut waiting, mut active) = (None, None);
+    for (waits, is_active, served) in counters {
+        let least = |least: Option<u64>| Some(least.map_or(served, |l| l.min(served)));
+        if waits {
+            waiting = least(waiting);
+        }
+        if is_active {
+            active = least(active);
+        }
+    }
+    waiting.or(active).unwrap_or(0)
+}
+
 /// Waiting requests, by what was computed for whom.
 #[derive(Debug, Default)]
 pub struct FairQueue {
@@ -39,6 +66,7 @@ struct TenantQueue {
     served: u64,
     /// Requests that wait or run.
     active: usize,
+    waiting: usize,
     adapters: HashMap<Option<AdapterId>, AdapterQueue>,
 }
 
@@ -81,17 +109,19 @@ impl FairQueue {
 
     /// Adds a request that waits.
     pub fn push(&mut self, id: SequenceId, standing: Standing, tokens: usize) {
-        let active = self.tenants.values().filter(|t| t.active > 0);
-        let lowest = active.map(|t| t.served).min().unwrap_or(0);
+        let counters = self.tenants.values();
+        let lowest = lowest(counters.map(|t| (t.waiting > 0, t.active > 0, t.served)));
         let tenant = self.tenants.entry(standing.tenant).or_default();
-        if tenant.active == 0 {
+        if tenant.waiting == 0 {
             tenant.served = tenant.served.max(lowest);
         }
         tenant.active += 1;
-        let active = tenant.adapters.values().filter(|a| a.active > 0);
-        let lowest = active.map(|a| a.served).min().unwrap_or(0);
+        tenant.waiting += 1;
+        let counters = tenant.adapters.values();
+        let lowest =
+            self::lowest(counters.map(|a| (!a.waiting.is_empty(), a.active > 0, a.served)));
         let adapter = tenant.adapters.entry(standing.adapter).or_default();
-        if adapter.active == 0 {
+        if adapter.waiting.is_empty() {
             adapter.served = adapter.served.max(lowest);
         }
         adapter.active += 1;
@@ -102,10 +132,13 @@ impl FairQueue {
 
     /// Takes a request out of those that wait; it stays active until [`Self::end`].
     pub fn start(&mut self, id: SequenceId, standing: Standing) {
-        let tenant = self.tenants.get_mut(&standing.tenant);
-        let adapter = tenant.and_then(|t| t.adapters.get_mut(&standing.adapter));
+        let Some(tenant) = self.tenants.get_mut(&standing.tenant) else {
+            return;
+        };
+        let adapter = tenant.adapters.get_mut(&standing.adapter);
         let key = (Reverse(standing.priority), id);
         if adapter.is_some_and(|a| a.waiting.remove(&key).is_some()) {
+            tenant.waiting -= 1;
             self.waiting -= 1;
         }
     }
@@ -118,6 +151,12 @@ impl FairQueue {
             if let Some(adapter) = tenant.adapters.get_mut(&standing.adapter) {
                 adapter.active = adapter.active.saturating_sub(1);
             }
+            // What an adapter had more than the least matters as long as others wait.
+            let counters = tenant.adapters.values();
+            let floor = lowest(counters.map(|a| (!a.waiting.is_empty(), a.active > 0, a.served)));
+            tenant
+                .adapters
+                .retain(|_, a| a.active > 0 || a.served > floor);
             if tenant.active == 0 {
                 tenant.adapters.clear();
             }
@@ -143,7 +182,13 @@ impl FairQueue {
     }
 
     /// The requests that are next, at most `limit`, as if each were charged its tokens when taken.
-    pub fn next(&self, limit: usize) -> Vec<SequenceId> {
+    /// `take` says of each whether it is one of them, and whether others of its tenant for the same
+    /// adapter are to be looked at.
+    pub fn next(
+        &self,
+        limit: usize,
+        mut take: impl FnMut(Option<AdapterId>) -> Take,
+    ) -> Vec<SequenceId> {
         let mut order = Vec::new();
         if self.waiting == 0 {
             return order;
@@ -154,7 +199,7 @@ impl FairQueue {
         struct Lines<'a> {
             /// By counter, then arrival, so that nobody gains by the choice of an id.
             heads: BinaryHeap<Reverse<(u64, SequenceId, usize)>>,
-            lines: Vec<Line<'a>>,
+            lines: Vec<(Option<AdapterId>, Line<'a>)>,
         }
         let mut opened: HashMap<Tenant, Lines<'_>> = HashMap::new();
         let mut heads: BinaryHeap<Reverse<(u64, SequenceId, Tenant)>> = self
@@ -174,11 +219,13 @@ impl FairQueue {
                     heads: BinaryHeap::new(),
                     lines: Vec::new(),
                 };
-                for queue in tenant.adapters.values() {
+                for (adapter, queue) in &tenant.adapters {
                     if let Some(first) = queue.first() {
                         let head = (queue.served, first, lines.lines.len());
                         lines.heads.push(Reverse(head));
-                        lines.lines.push(queue.waiting.iter().peekable());
+                        lines
+                            .lines
+                            .push((*adapter, queue.waiting.iter().peekable()));
                     }
                 }
                 lines
@@ -186,14 +233,22 @@ impl FairQueue {
             let Some(Reverse((adapter_served, _, line))) = lines.heads.pop() else {
                 continue;
             };
-            let Some(((_, next), tokens)) = lines.lines.get_mut(line).and_then(Iterator::next)
-            else {
+            let Some((adapter, line_of)) = lines.lines.get_mut(line) else {
                 continue;
             };
-            order.push(*next);
-            if let Some(((_, after), _)) = lines.lines.get_mut(line).and_then(|l| l.peek()) {
-                let head = (adapter_served + tokens, *after, line);
-                lines.heads.push(Reverse(head));
+            let Some(((_, next), tokens)) = line_of.next() else {
+                continue;
+            };
+            let taken = take(*adapter);
+            let tokens = if taken == Take::Nothing { 0 } else { *tokens };
+            if taken != Take::Nothing {
+                order.push(*next);
+            }
+            if taken == Take::Go {
+                if let Some(((_, after), _)) = line_of.peek() {
+                    let head = (adapter_served + tokens, *after, line);
+                    lines.heads.push(Reverse(head));
+                }
             }
             if let Some(Reverse((_, first, _))) = lines.heads.peek() {
                 heads.push(Reverse((served + tokens, *first, id)));
@@ -223,7 +278,7 @@ mod tests {
         }
         queue.push(6, standing(2, None, 0), 10);
         queue.push(7, standing(2, None, 0), 10);
-        assert_eq!(queue.next(5), [0, 6, 1, 7, 2]);
+        assert_eq!(queue.next(5, |_| Take::Go), [0, 6, 1, 7, 2]);
         assert_eq!(queue.len(), 8);
     }
 
@@ -235,7 +290,7 @@ mod tests {
         }
         queue.push(4, standing(1, Some(2), 0), 10);
         queue.push(5, standing(1, None, 0), 10);
-        assert_eq!(queue.next(4), [0, 4, 5, 1]);
+        assert_eq!(queue.next(4, |_| Take::Go), [0, 4, 5, 1]);
     }
 
     #[test]
@@ -245,9 +300,9 @@ mod tests {
         queue.push(1, standing(1, None, 0), 10);
         queue.push(2, standing(2, None, 0), 10);
         queue.push(3, standing(1, None, 100), 10);
-        assert_eq!(queue.next(4), [2, 3, 0, 1]);
+        assert_eq!(queue.next(4, |_| Take::Go), [2, 3, 0, 1]);
         queue.charge(standing(2, None, 0), 9);
-        assert_eq!(queue.next(4), [3, 2, 0, 1]);
+        assert_eq!(queue.next(4, |_| Take::Go), [3, 2, 0, 1]);
     }
 
     #[test]
@@ -262,9 +317,9 @@ mod tests {
         for id in 2..5 {
             queue.push(id, idle, 10);
         }
-        assert_eq!(queue.next(4), [1, 2, 3, 4]);
+        assert_eq!(queue.next(4, |_| Take::Go), [1, 2, 3, 4]);
         queue.charge(idle, 500);
-        assert_eq!(queue.next(4)[0], 1);
+        assert_eq!(queue.next(4, |_| Take::Go)[0], 1);
     }
 
     #[test]
@@ -278,11 +333,46 @@ mod tests {
         queue.end(0, greedy);
         queue.push(2, greedy, 10);
         queue.push(3, other, 10);
-        assert_eq!(queue.next(3), [1, 3, 2]);
+        assert_eq!(queue.next(3, |_| Take::Go), [1, 3, 2]);
         // With nobody left there is nothing to remember.
         for (id, whose) in [(1, other), (2, greedy), (3, other)] {
             queue.end(id, whose);
         }
         assert!(queue.is_empty() && queue.tenants.is_empty());
+    }
+
+    #[test]
+    fn those_who_wait_for_one_adapter_should_hide_nobody_behind_them() {
+        let mut queue = FairQueue::default();
+        for id in 0..200 {
+            queue.push(id, standing(1, Some(7), 0), 10);
+        }
+        queue.push(200, standing(1, None, 0), 10);
+        queue.push(201, standing(2, Some(7), 0), 10);
+        queue.push(202, standing(2, Some(8), 0), 10);
+        let slow = Some(AdapterId([7; 32]));
+        let admissible = queue.next(4, |a| if a == slow { Take::Nothing } else { Take::Go });
+        assert_eq!(admissible, [200, 202]);
+        // One of each line, for what is to be brought.
+        assert_eq!(queue.next(4, |_| Take::One), [0, 201, 200, 202]);
+    }
+
+    #[test]
+    fn one_long_answer_should_bring_no_credit_for_others() {
+        let mut queue = FairQueue::default();
+        let (long, busy) = (standing(1, None, 0), standing(2, None, 0));
+        queue.push(0, long, 10);
+        queue.start(0, long);
+        queue.charge(long, 10);
+        for id in 1..4 {
+            queue.push(id, busy, 10);
+        }
+        queue.charge(busy, 1_000);
+        // Its one request runs on while the other tenant is served; then it sends many.
+        for id in 4..8 {
+            queue.push(id, long, 10);
+        }
+        let order = queue.next(4, |_| Take::Go);
+        assert!(order.contains(&1) || order.contains(&2), "{order:?}");
     }
 }

@@ -7,7 +7,7 @@ fn scheduler(step_rows: usize, running: usize, pages: u32) -> Scheduler {
     let limits = Limits {
         step_rows,
         running,
-        context_pages: 4,
+        context_pages: 4.min(pages as usize),
         step_adapter_pages: None,
     };
     Scheduler::new(limits, pages)
@@ -195,7 +195,7 @@ proptest! {
 fn who_waits_for_an_adapter_should_let_others_go_first_but_not_who_waits_for_room() {
     let mut s = scheduler(64, 8, 20);
     for n in [1, 2] {
-        assert!(s.reserve(adapter(n), 1, 1).is_some());
+        assert!(s.reserve(adapter(n), 1, 1, None).is_some());
     }
     s.enqueue(1, with_adapter(4, 1));
     s.enqueue(2, with_adapter(4, 2));
@@ -275,7 +275,7 @@ fn a_step_should_read_no_more_adapters_than_its_bound_and_leave_nobody_out_for_l
     };
     let mut s = Scheduler::new(limits, 60);
     for n in 1..=6 {
-        assert!(s.reserve(adapter(n), 2, 1).is_some());
+        assert!(s.reserve(adapter(n), 2, 1, None).is_some());
         s.memory_mut().copied(adapter(n));
         s.enqueue(u64::from(n), with_adapter(3, n));
     }
@@ -330,7 +330,8 @@ proptest! {
         // Adapters take 1 to 4 pages and some rounds to arrive.
         let size = |n: u8| u32::from(n % 4) + 1;
         let mut arriving: HashMap<u8, u32> = HashMap::new();
-        for _ in 0..20_000 {
+        let mut reading: HashMap<u8, u32> = (0..6).map(|n| (n, delays[usize::from(n)])).collect();
+        for round in 0..20_000usize {
             if left.is_empty() {
                 break;
             }
@@ -343,18 +344,35 @@ proptest! {
                 }
                 !done
             });
+            // Pins come and go; they leave room for an adapter and a context.
+            if round % 7 == 3 {
+                let n = round as u8 % 6;
+                let may = !arriving.contains_key(&n) && s.memory().may_pin(adapter(n), 4);
+                if may && s.memory().pages_of(adapter(n)) > 0 {
+                    s.memory_mut().pin(adapter(n), true);
+                }
+            } else if round % 7 == 6 {
+                (0..6).for_each(|n| s.memory_mut().pin(adapter(n), false));
+            }
             let mut full = Vec::new();
-            for (id, _) in s.upcoming(4) {
-                let Some(n) = left[&id].adapter else { continue };
-                if s.memory().pages_of(adapter(n)) > 0 {
+            let mut ahead = None;
+            for (id, wanted) in s.upcoming(4) {
+                let n = wanted.0[0];
+                if s.memory().pages_of(wanted) > 0 {
                     s.hold_adapter(id);
+                    ahead = ahead.or(Some(wanted));
+                } else if let Some(rounds) = reading.get_mut(&n).filter(|rounds| **rounds > 0) {
+                    // Its file is being read.
+                    *rounds -= 1;
                 } else if full.is_empty() {
-                    match s.reserve(adapter(n), size(n), 1_000) {
+                    match s.reserve(wanted, size(n), 1_000, ahead) {
                         Some(_) => {
                             arriving.insert(n, delays[usize::from(n)]);
+                            reading.insert(n, delays[usize::from(n)] * 2);
                             s.hold_adapter(id);
+                            ahead = ahead.or(Some(wanted));
                         }
-                        None => full.push(adapter(n)),
+                        None => full.push(wanted),
                     }
                 }
             }
@@ -374,7 +392,9 @@ proptest! {
             });
             let rows: usize = step.chunks.iter().map(|c| c.rows).sum();
             prop_assert!(rows <= 33);
-            prop_assert!(rows > 0 || !arriving.is_empty(), "nothing runs and nothing comes");
+            let coming = !arriving.is_empty() || reading.values().any(|rounds| *rounds > 0);
+            let pinned = s.memory().pinned_pages() > 0;
+            prop_assert!(rows > 0 || coming || pinned, "nothing runs and nothing comes");
             if let Some(first) = first {
                 prop_assert!(ids(&step).contains(&first), "the first admitted moves on");
             }
@@ -394,6 +414,7 @@ proptest! {
                 }
             }
         }
+        (0..6).for_each(|n| s.memory_mut().pin(adapter(n), false));
         prop_assert!(left.is_empty(), "unfinished: {:?}", left.keys());
         prop_assert_eq!(s.memory().used_blocks(), 0);
         prop_assert_eq!((s.running(), s.waiting()), (0, 0));

@@ -2,12 +2,17 @@
 
 use super::Catalog;
 use openledger_engine::{AdapterId, EngineHandle};
-use std::collections::BTreeMap;
+use std::{
+    collections::BTreeMap,
+    sync::mpsc::{channel, Receiver, Sender},
+};
 
-/// What is pinned for each entry of the operator's list.
-#[derive(Debug, Default)]
+/// What is pinned for each entry of the operator's list, or about to be.
+#[derive(Debug)]
 pub struct Pins {
     pinned: BTreeMap<String, Option<AdapterId>>,
+    failed: Receiver<AdapterId>,
+    fails: Sender<AdapterId>,
 }
 
 /// What to do for the entries to be pinned as the catalog has them.
@@ -20,23 +25,38 @@ struct Moves {
 impl Pins {
     /// Entries as `--models` takes them: names and revision numbers.
     pub fn new(models: &[String]) -> Self {
+        let (fails, failed) = channel();
         Pins {
             pinned: models.iter().map(|model| (model.clone(), None)).collect(),
+            failed,
+            fails,
         }
     }
 
     /// Pins what the entries mean now, and lets go of what they meant before.
     pub fn apply(&mut self, catalog: &Catalog, engine: &EngineHandle) {
+        // What could not be pinned is tried again.
+        for adapter in self.failed.try_iter() {
+            for pinned in self.pinned.values_mut() {
+                if *pinned == Some(adapter) {
+                    *pinned = None;
+                }
+            }
+        }
         let moves = self.moves(|entry| catalog.find(entry)?.adapter);
         for adapter in moves.unpin {
             engine.unpin_adapter(adapter);
         }
         for (entry, adapter) in moves.pin {
-            let engine = engine.clone();
+            let (engine, fails) = (engine.clone(), self.fails.clone());
             // It is there once its files are read: nobody else waits for that.
             tokio::task::spawn_blocking(move || match engine.pin_adapter(adapter) {
                 Ok(()) => tracing::info!(model = entry, %adapter, "pinned"),
-                Err(error) => tracing::warn!(model = entry, %error, "not pinned"),
+                Err(error) => {
+                    tracing::warn!(model = entry, %error, "not pinned");
+                    // An error means that the worker ends.
+                    let _ = fails.send(adapter);
+                }
             });
         }
     }
