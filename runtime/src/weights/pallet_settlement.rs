@@ -58,13 +58,13 @@ impl<T: frame_system::Config> pallet_settlement::WeightInfo for WeightInfo<T> {
 	/// The range of component `l` is `[1, 256]`.
 	fn open_channel(l: u32, ) -> Weight {
 		// Proof Size summary in bytes:
-		//  Measured:  `932`
+		//  Measured:  `966`
 		//  Estimated: `4178`
-		// Minimum execution time: 86_448_000 picoseconds.
-		Weight::from_parts(87_594_701, 0)
+		// Minimum execution time: 86_008_000 picoseconds.
+		Weight::from_parts(85_949_629, 0)
 			.saturating_add(Weight::from_parts(0, 4178))
-			// Standard Error: 2_701
-			.saturating_add(Weight::from_parts(2_174_412, 0).saturating_mul(l.into()))
+			// Standard Error: 1_660
+			.saturating_add(Weight::from_parts(2_172_711, 0).saturating_mul(l.into()))
 			.saturating_add(T::DbWeight::get().reads(7))
 			.saturating_add(T::DbWeight::get().writes(4))
 			.saturating_add(T::DbWeight::get().writes((1_u64).saturating_mul(l.into())))
@@ -79,8 +79,8 @@ impl<T: frame_system::Config> pallet_settlement::WeightInfo for WeightInfo<T> {
 		// Proof Size summary in bytes:
 		//  Measured:  `968`
 		//  Estimated: `4167`
-		// Minimum execution time: 63_995_000 picoseconds.
-		Weight::from_parts(66_949_000, 0)
+		// Minimum execution time: 63_474_000 picoseconds.
+		Weight::from_parts(67_120_000, 0)
 			.saturating_add(Weight::from_parts(0, 4167))
 			.saturating_add(T::DbWeight::get().reads(3))
 			.saturating_add(T::DbWeight::get().writes(3))
@@ -91,8 +91,8 @@ impl<T: frame_system::Config> pallet_settlement::WeightInfo for WeightInfo<T> {
 		// Proof Size summary in bytes:
 		//  Measured:  `772`
 		//  Estimated: `4167`
-		// Minimum execution time: 14_321_000 picoseconds.
-		Weight::from_parts(16_134_000, 0)
+		// Minimum execution time: 13_891_000 picoseconds.
+		Weight::from_parts(15_443_000, 0)
 			.saturating_add(Weight::from_parts(0, 4167))
 			.saturating_add(T::DbWeight::get().reads(1))
 			.saturating_add(T::DbWeight::get().writes(1))
@@ -103,18 +103,18 @@ impl<T: frame_system::Config> pallet_settlement::WeightInfo for WeightInfo<T> {
 	/// Proof: `Settlement::Channels` (`max_values`: None, `max_size`: Some(702), added: 3177, mode: `MaxEncodedLen`)
 	fn revoke_signer() -> Weight {
 		// Proof Size summary in bytes:
-		//  Measured:  `1054`
+		//  Measured:  `1088`
 		//  Estimated: `4167`
-		// Minimum execution time: 18_888_000 picoseconds.
-		Weight::from_parts(20_831_000, 0)
+		// Minimum execution time: 18_708_000 picoseconds.
+		Weight::from_parts(20_661_000, 0)
 			.saturating_add(Weight::from_parts(0, 4167))
 			.saturating_add(T::DbWeight::get().reads(2))
 			.saturating_add(T::DbWeight::get().writes(1))
 	}
-	/// Storage: `Settlement::Channels` (r:1 w:1)
-	/// Proof: `Settlement::Channels` (`max_values`: None, `max_size`: Some(702), added: 3177, mode: `MaxEncodedLen`)
 	/// Storage: `Protocol::Settlement` (r:1 w:0)
 	/// Proof: `Protocol::Settlement` (`max_values`: Some(1), `max_size`: Some(56), added: 551, mode: `MaxEncodedLen`)
+	/// Storage: `Settlement::Channels` (r:1 w:1)
+	/// Proof: `Settlement::Channels` (`max_values`: None, `max_size`: Some(702), added: 3177, mode: `MaxEncodedLen`)
 	/// Storage: `System::Account` (r:1 w:1)
 	/// Proof: `System::Account` (`max_values`: None, `max_size`: Some(128), added: 2603, mode: `MaxEncodedLen`)
 	/// Storage: `Balances::Holds` (r:1 w:1)
@@ -124,13 +124,13 @@ impl<T: frame_system::Config> pallet_settlement::WeightInfo for WeightInfo<T> {
 	/// The range of component `l` is `[1, 255]`.
 	fn add_lanes(l: u32, ) -> Weight {
 		// Proof Size summary in bytes:
-		//  Measured:  `1250`
+		//  Measured:  `1284`
 		//  Estimated: `4167`
-		// Minimum execution time: 74_781_000 picoseconds.
-		Weight::from_parts(74_218_075, 0)
+		// Minimum execution time: 75_252_000 picoseconds.
+		Weight::from_parts(74_874_619, 0)
 			.saturating_add(Weight::from_parts(0, 4167))
-			// Standard Error: 2_026
-			.saturating_add(Weight::from_parts(2_137_891, 0).saturating_mul(l.into()))
+			// Standard Error: 1_751
+			.saturating_add(Weight::from_parts(2_157_476, 0).saturating_mul(l.into()))
 			.saturating_add(T::DbWeight::get().reads(4))
 			.saturating_add(T::DbWeight::get().writes(3))
 			.saturating_add(T::DbWeight::get().writes((1_u64).saturating_mul(l.into())))
@@ -141,10 +141,10 @@ impl<T: frame_system::Config> pallet_settlement::WeightInfo for WeightInfo<T> {
 	/// Proof: `Settlement::Channels` (`max_values`: None, `max_size`: Some(702), added: 3177, mode: `MaxEncodedLen`)
 	fn close_channel() -> Weight {
 		// Proof Size summary in bytes:
-		//  Measured:  `1054`
+		//  Measured:  `1088`
 		//  Estimated: `4167`
-		// Minimum execution time: 18_677_000 picoseconds.
-		Weight::from_parts(21_853_000, 0)
+		// Minimum execution time: 18_828_000 picoseconds.
+		Weight::from_parts(20_511_000, 0)
 			.saturating_add(Weight::from_parts(0, 4167))
 			.saturating_add(T::DbWeight::get().reads(2))
 			.saturating_add(T::DbWeight::get().writes(1))
@@ -162,11 +162,11 @@ impl<T: frame_system::Config> pallet_settlement::WeightInfo for WeightInfo<T> {
 		// Proof Size summary in bytes:
 		//  Measured:  `972`
 		//  Estimated: `4167`
-		// Minimum execution time: 58_077_000 picoseconds.
-		Weight::from_parts(57_061_624, 0)
+		// Minimum execution time: 57_215_000 picoseconds.
+		Weight::from_parts(55_929_224, 0)
 			.saturating_add(Weight::from_parts(0, 4167))
-			// Standard Error: 1_765
-			.saturating_add(Weight::from_parts(1_956_250, 0).saturating_mul(l.into()))
+			// Standard Error: 2_575
+			.saturating_add(Weight::from_parts(1_960_787, 0).saturating_mul(l.into()))
 			.saturating_add(T::DbWeight::get().reads(3))
 			.saturating_add(T::DbWeight::get().writes(3))
 			.saturating_add(T::DbWeight::get().writes((1_u64).saturating_mul(l.into())))
@@ -176,19 +176,19 @@ impl<T: frame_system::Config> pallet_settlement::WeightInfo for WeightInfo<T> {
 	/// Storage: `Babe::EpochIndex` (r:1 w:0)
 	/// Proof: `Babe::EpochIndex` (`max_values`: Some(1), `max_size`: Some(8), added: 503, mode: `MaxEncodedLen`)
 	/// Storage: `Models::Revisions` (r:256 w:0)
-	/// Proof: `Models::Revisions` (`max_values`: None, `max_size`: Some(518), added: 2993, mode: `MaxEncodedLen`)
-	/// Storage: `Models::TermsList` (r:256 w:0)
+	/// Proof: `Models::Revisions` (`max_values`: None, `max_size`: Some(523), added: 2998, mode: `MaxEncodedLen`)
+	/// Storage: `Models::TermsList` (r:512 w:0)
 	/// Proof: `Models::TermsList` (`max_values`: None, `max_size`: Some(81), added: 2556, mode: `MaxEncodedLen`)
 	/// Storage: `Models::Adapters` (r:256 w:0)
 	/// Proof: `Models::Adapters` (`max_values`: None, `max_size`: Some(247), added: 2722, mode: `MaxEncodedLen`)
+	/// Storage: `Protocol::Settlement` (r:1 w:0)
+	/// Proof: `Protocol::Settlement` (`max_values`: Some(1), `max_size`: Some(56), added: 551, mode: `MaxEncodedLen`)
 	/// Storage: `Datanets::Contributions` (r:2048 w:0)
 	/// Proof: `Datanets::Contributions` (`max_values`: None, `max_size`: Some(200), added: 2675, mode: `MaxEncodedLen`)
-	/// Storage: `Datanets::Versions` (r:1 w:0)
+	/// Storage: `Datanets::Versions` (r:2048 w:0)
 	/// Proof: `Datanets::Versions` (`max_values`: None, `max_size`: Some(65), added: 2540, mode: `MaxEncodedLen`)
 	/// Storage: `System::BlockHash` (r:1 w:0)
 	/// Proof: `System::BlockHash` (`max_values`: None, `max_size`: Some(44), added: 2519, mode: `MaxEncodedLen`)
-	/// Storage: `Protocol::Settlement` (r:1 w:0)
-	/// Proof: `Protocol::Settlement` (`max_values`: Some(1), `max_size`: Some(56), added: 551, mode: `MaxEncodedLen`)
 	/// Storage: `Settlement::Channels` (r:512 w:512)
 	/// Proof: `Settlement::Channels` (`max_values`: None, `max_size`: Some(702), added: 3177, mode: `MaxEncodedLen`)
 	/// Storage: `Settlement::Lanes` (r:512 w:512)
@@ -210,26 +210,24 @@ impl<T: frame_system::Config> pallet_settlement::WeightInfo for WeightInfo<T> {
 	/// The range of component `r` is `[0, 2048]`.
 	fn submit_batch(c: u32, u: u32, r: u32, ) -> Weight {
 		// Proof Size summary in bytes:
-		//  Measured:  `1973 + c * (907 ±0) + r * (207 ±0) + u * (528 ±0)`
-		//  Estimated: `4619 + c * (3177 ±0) + r * (2675 ±0) + u * (2993 ±0)`
-		// Minimum execution time: 26_250_202_000 picoseconds.
-		Weight::from_parts(1_537_644_161, 0)
-			.saturating_add(Weight::from_parts(0, 4619))
-			// Standard Error: 3_031_508
-			.saturating_add(Weight::from_parts(166_706_615, 0).saturating_mul(c.into()))
-			// Standard Error: 6_073_388
-			.saturating_add(Weight::from_parts(14_764_461, 0).saturating_mul(u.into()))
-			// Standard Error: 757_025
-			.saturating_add(Weight::from_parts(11_602_984, 0).saturating_mul(r.into()))
-			.saturating_add(T::DbWeight::get().reads(7))
-			.saturating_add(T::DbWeight::get().reads((4_u64).saturating_mul(c.into())))
+		//  Measured:  `0 + c * (907 ±0) + r * (259 ±0) + u * (1203 ±0)`
+		//  Estimated: `41630 + c * (3177 ±0) + r * (2675 ±205) + u * (8969 ±1_546)`
+		// Minimum execution time: 40_985_556_000 picoseconds.
+		Weight::from_parts(41_262_837_000, 0)
+			.saturating_add(Weight::from_parts(0, 41630))
+			// Standard Error: 4_470_449
+			.saturating_add(Weight::from_parts(130_620_091, 0).saturating_mul(c.into()))
+			// Standard Error: 1_117_097
+			.saturating_add(Weight::from_parts(8_461_111, 0).saturating_mul(r.into()))
+			.saturating_add(T::DbWeight::get().reads(3078))
+			.saturating_add(T::DbWeight::get().reads((1_u64).saturating_mul(c.into())))
 			.saturating_add(T::DbWeight::get().reads((3_u64).saturating_mul(u.into())))
 			.saturating_add(T::DbWeight::get().reads((1_u64).saturating_mul(r.into())))
 			.saturating_add(T::DbWeight::get().writes(6))
 			.saturating_add(T::DbWeight::get().writes((4_u64).saturating_mul(c.into())))
 			.saturating_add(Weight::from_parts(0, 3177).saturating_mul(c.into()))
 			.saturating_add(Weight::from_parts(0, 2675).saturating_mul(r.into()))
-			.saturating_add(Weight::from_parts(0, 2993).saturating_mul(u.into()))
+			.saturating_add(Weight::from_parts(0, 8969).saturating_mul(u.into()))
 	}
 	/// Storage: `Settlement::Batches` (r:1 w:1)
 	/// Proof: `Settlement::Batches` (`max_values`: None, `max_size`: Some(413), added: 2888, mode: `MaxEncodedLen`)
@@ -252,13 +250,13 @@ impl<T: frame_system::Config> pallet_settlement::WeightInfo for WeightInfo<T> {
 	/// The range of component `n` is `[1, 64]`.
 	fn settle_page(n: u32, ) -> Weight {
 		// Proof Size summary in bytes:
-		//  Measured:  `1516 + n * (124 ±0)`
+		//  Measured:  `1550 + n * (124 ±0)`
 		//  Estimated: `11287 + n * (7899 ±0)`
-		// Minimum execution time: 346_223_000 picoseconds.
-		Weight::from_parts(61_773_513, 0)
+		// Minimum execution time: 348_136_000 picoseconds.
+		Weight::from_parts(353_163_000, 0)
 			.saturating_add(Weight::from_parts(0, 11287))
-			// Standard Error: 1_473_670
-			.saturating_add(Weight::from_parts(280_500_423, 0).saturating_mul(n.into()))
+			// Standard Error: 899_842
+			.saturating_add(Weight::from_parts(272_555_387, 0).saturating_mul(n.into()))
 			.saturating_add(T::DbWeight::get().reads(8))
 			.saturating_add(T::DbWeight::get().reads((4_u64).saturating_mul(n.into())))
 			.saturating_add(T::DbWeight::get().writes(9))
@@ -278,11 +276,11 @@ impl<T: frame_system::Config> pallet_settlement::WeightInfo for WeightInfo<T> {
 		// Proof Size summary in bytes:
 		//  Measured:  `565 + n * (316 ±0)`
 		//  Estimated: `4619 + n * (2888 ±0)`
-		// Minimum execution time: 44_105_000 picoseconds.
-		Weight::from_parts(26_644_805, 0)
+		// Minimum execution time: 43_845_000 picoseconds.
+		Weight::from_parts(24_746_694, 0)
 			.saturating_add(Weight::from_parts(0, 4619))
-			// Standard Error: 94_837
-			.saturating_add(Weight::from_parts(22_242_404, 0).saturating_mul(n.into()))
+			// Standard Error: 106_062
+			.saturating_add(Weight::from_parts(22_390_127, 0).saturating_mul(n.into()))
 			.saturating_add(T::DbWeight::get().reads(2))
 			.saturating_add(T::DbWeight::get().reads((1_u64).saturating_mul(n.into())))
 			.saturating_add(T::DbWeight::get().writes(2))
@@ -295,10 +293,10 @@ impl<T: frame_system::Config> pallet_settlement::WeightInfo for WeightInfo<T> {
 	/// Proof: `Settlement::Channels` (`max_values`: None, `max_size`: Some(702), added: 3177, mode: `MaxEncodedLen`)
 	fn cut_deposit() -> Weight {
 		// Proof Size summary in bytes:
-		//  Measured:  `1054`
+		//  Measured:  `1088`
 		//  Estimated: `4167`
-		// Minimum execution time: 18_988_000 picoseconds.
-		Weight::from_parts(21_031_000, 0)
+		// Minimum execution time: 18_868_000 picoseconds.
+		Weight::from_parts(20_731_000, 0)
 			.saturating_add(Weight::from_parts(0, 4167))
 			.saturating_add(T::DbWeight::get().reads(2))
 			.saturating_add(T::DbWeight::get().writes(1))
@@ -313,7 +311,7 @@ impl<T: frame_system::Config> pallet_settlement::WeightInfo for WeightInfo<T> {
 		// Proof Size summary in bytes:
 		//  Measured:  `988`
 		//  Estimated: `4167`
-		// Minimum execution time: 56_464_000 picoseconds.
+		// Minimum execution time: 55_833_000 picoseconds.
 		Weight::from_parts(59_368_000, 0)
 			.saturating_add(Weight::from_parts(0, 4167))
 			.saturating_add(T::DbWeight::get().reads(3))
@@ -325,8 +323,8 @@ impl<T: frame_system::Config> pallet_settlement::WeightInfo for WeightInfo<T> {
 		// Proof Size summary in bytes:
 		//  Measured:  `284`
 		//  Estimated: `3525`
-		// Minimum execution time: 5_518_000 picoseconds.
-		Weight::from_parts(6_610_000, 0)
+		// Minimum execution time: 5_598_000 picoseconds.
+		Weight::from_parts(6_971_000, 0)
 			.saturating_add(Weight::from_parts(0, 3525))
 			.saturating_add(T::DbWeight::get().reads(1))
 	}

@@ -55,8 +55,8 @@ impl<T: frame_system::Config> pallet_workers::WeightInfo for WeightInfo<T> {
 		// Proof Size summary in bytes:
 		//  Measured:  `400`
 		//  Estimated: `6408`
-		// Minimum execution time: 88_011_000 picoseconds.
-		Weight::from_parts(91_616_000, 0)
+		// Minimum execution time: 87_129_000 picoseconds.
+		Weight::from_parts(91_295_000, 0)
 			.saturating_add(Weight::from_parts(0, 6408))
 			.saturating_add(T::DbWeight::get().reads(9))
 			.saturating_add(T::DbWeight::get().writes(5))
@@ -73,8 +73,8 @@ impl<T: frame_system::Config> pallet_workers::WeightInfo for WeightInfo<T> {
 		// Proof Size summary in bytes:
 		//  Measured:  `1728`
 		//  Estimated: `6408`
-		// Minimum execution time: 64_746_000 picoseconds.
-		Weight::from_parts(68_561_000, 0)
+		// Minimum execution time: 63_935_000 picoseconds.
+		Weight::from_parts(68_832_000, 0)
 			.saturating_add(Weight::from_parts(0, 6408))
 			.saturating_add(T::DbWeight::get().reads(5))
 			.saturating_add(T::DbWeight::get().writes(18))
@@ -93,13 +93,13 @@ impl<T: frame_system::Config> pallet_workers::WeightInfo for WeightInfo<T> {
 		// Proof Size summary in bytes:
 		//  Measured:  `0 + n * (60 ±0) + o * (38 ±0)`
 		//  Estimated: `5563 + n * (2998 ±0)`
-		// Minimum execution time: 612_558_000 picoseconds.
-		Weight::from_parts(615_232_000, 0)
+		// Minimum execution time: 594_391_000 picoseconds.
+		Weight::from_parts(600_660_000, 0)
 			.saturating_add(Weight::from_parts(0, 5563))
-			// Standard Error: 48_300
-			.saturating_add(Weight::from_parts(4_994_157, 0).saturating_mul(n.into()))
-			// Standard Error: 48_300
-			.saturating_add(Weight::from_parts(1_139_128, 0).saturating_mul(o.into()))
+			// Standard Error: 56_206
+			.saturating_add(Weight::from_parts(5_110_981, 0).saturating_mul(n.into()))
+			// Standard Error: 56_206
+			.saturating_add(Weight::from_parts(1_168_417, 0).saturating_mul(o.into()))
 			.saturating_add(T::DbWeight::get().reads(2))
 			.saturating_add(T::DbWeight::get().reads((1_u64).saturating_mul(n.into())))
 			.saturating_add(T::DbWeight::get().writes(1))
@@ -117,8 +117,8 @@ impl<T: frame_system::Config> pallet_workers::WeightInfo for WeightInfo<T> {
 		// Proof Size summary in bytes:
 		//  Measured:  `553`
 		//  Estimated: `6408`
-		// Minimum execution time: 24_006_000 picoseconds.
-		Weight::from_parts(25_668_000, 0)
+		// Minimum execution time: 23_835_000 picoseconds.
+		Weight::from_parts(25_748_000, 0)
 			.saturating_add(Weight::from_parts(0, 6408))
 			.saturating_add(T::DbWeight::get().reads(4))
 			.saturating_add(T::DbWeight::get().writes(1))
@@ -134,11 +134,11 @@ impl<T: frame_system::Config> pallet_workers::WeightInfo for WeightInfo<T> {
 		// Proof Size summary in bytes:
 		//  Measured:  `510 + o * (8 ±0)`
 		//  Estimated: `5563`
-		// Minimum execution time: 16_625_000 picoseconds.
-		Weight::from_parts(18_097_324, 0)
+		// Minimum execution time: 16_634_000 picoseconds.
+		Weight::from_parts(17_305_032, 0)
 			.saturating_add(Weight::from_parts(0, 5563))
-			// Standard Error: 1_385
-			.saturating_add(Weight::from_parts(2_329_651, 0).saturating_mul(o.into()))
+			// Standard Error: 1_525
+			.saturating_add(Weight::from_parts(2_295_447, 0).saturating_mul(o.into()))
 			.saturating_add(T::DbWeight::get().reads(2))
 			.saturating_add(T::DbWeight::get().writes(2))
 			.saturating_add(T::DbWeight::get().writes((1_u64).saturating_mul(o.into())))
@@ -147,6 +147,8 @@ impl<T: frame_system::Config> pallet_workers::WeightInfo for WeightInfo<T> {
 	/// Proof: `Workers::Workers` (`max_values`: None, `max_size`: Some(234), added: 2709, mode: `MaxEncodedLen`)
 	/// Storage: `WorkerBonds::Ledgers` (r:1 w:1)
 	/// Proof: `WorkerBonds::Ledgers` (`max_values`: None, `max_size`: Some(713), added: 3188, mode: `MaxEncodedLen`)
+	/// Storage: `Protocol::Settlement` (r:1 w:0)
+	/// Proof: `Protocol::Settlement` (`max_values`: Some(1), `max_size`: Some(56), added: 551, mode: `MaxEncodedLen`)
 	/// Storage: `Protocol::Bonds` (r:1 w:0)
 	/// Proof: `Protocol::Bonds` (`max_values`: Some(1), `max_size`: Some(24), added: 519, mode: `MaxEncodedLen`)
 	/// Storage: `Workers::Keys` (r:1 w:1)
@@ -157,12 +159,12 @@ impl<T: frame_system::Config> pallet_workers::WeightInfo for WeightInfo<T> {
 	/// Proof: `Workers::NextKey` (`max_values`: None, `max_size`: Some(50), added: 2525, mode: `MaxEncodedLen`)
 	fn leave() -> Weight {
 		// Proof Size summary in bytes:
-		//  Measured:  `1621`
+		//  Measured:  `1666`
 		//  Estimated: `4202`
-		// Minimum execution time: 75_832_000 picoseconds.
-		Weight::from_parts(79_608_000, 0)
+		// Minimum execution time: 77_495_000 picoseconds.
+		Weight::from_parts(82_262_000, 0)
 			.saturating_add(Weight::from_parts(0, 4202))
-			.saturating_add(T::DbWeight::get().reads(4))
+			.saturating_add(T::DbWeight::get().reads(5))
 			.saturating_add(T::DbWeight::get().writes(20))
 	}
 	/// Storage: `Workers::Workers` (r:1 w:1)
@@ -171,8 +173,8 @@ impl<T: frame_system::Config> pallet_workers::WeightInfo for WeightInfo<T> {
 		// Proof Size summary in bytes:
 		//  Measured:  `402`
 		//  Estimated: `3699`
-		// Minimum execution time: 14_031_000 picoseconds.
-		Weight::from_parts(15_333_000, 0)
+		// Minimum execution time: 14_051_000 picoseconds.
+		Weight::from_parts(15_422_000, 0)
 			.saturating_add(Weight::from_parts(0, 3699))
 			.saturating_add(T::DbWeight::get().reads(1))
 			.saturating_add(T::DbWeight::get().writes(1))
