@@ -251,7 +251,8 @@ fn a_pinned_adapter_should_stay_whatever_else_is_asked() {
         .map(|s| s.reads.load(Ordering::SeqCst))
         .collect();
     assert_eq!(reads[0], 1);
-    assert!(reads[1..].iter().all(|n| *n > 1), "{reads:?}");
+    // Two of the seven others fit beside it, whichever are worth most: of 21 requests few can hit.
+    assert!(reads[1..].iter().sum::<usize>() >= 14, "{reads:?}");
     // A second one would take more than half of what a context leaves.
     assert!(matches!(
         engine.pin_adapter(id(&adapters[1])),
@@ -435,6 +436,8 @@ fn an_adapter_brought_ahead_should_be_there_when_it_is_asked_for_and_push_nobody
     let pages = slab_pages(&config, &adapters[0]);
     let engine = engine(EngineOptions {
         arena_pages: Some(10 + 3 * pages),
+        // In the order in which they are asked for.
+        load_threads: 1,
         ..EngineOptions::default()
     });
     for adapter in &adapters {
