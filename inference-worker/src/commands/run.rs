@@ -69,7 +69,13 @@ pub async fn run(args: RunArgs) -> Result<()> {
     let base = client
         .query(&GetBase { base: args.base })
         .await?
-        .with_context(|| format!("base {} is not on this chain", args.base))?;
+        .with_context(|| {
+            format!(
+                "base {} is not on this chain; a new chain has none: register one with the call \
+                 models.registerBase, or choose another with --base",
+                args.base
+            )
+        })?;
     let folder = lay_out(&store, &args.data.join("models"), "base", &base.manifest)?;
     let config = ModelConfig::from_dir(&folder)?;
     let text = TextModel::from_dir(&folder)?;

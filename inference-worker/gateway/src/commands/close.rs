@@ -1,6 +1,6 @@
 //! Closing a channel.
 
-use super::open::CommandError;
+use super::{open::CommandError, opening::next_channel};
 use openledger_chain::{
     calls::settlement::{CloseChannel, FinishClose},
     ChainClient, Submitter,
@@ -17,6 +17,9 @@ pub enum Close {
 }
 
 /// Asks to close the channel, or ends a closing one whose claims are over.
+///
+/// # Errors
+/// When there never was such a channel, or the chain refuses.
 pub async fn close(
     chain: &ChainClient,
     submitter: &Submitter,
@@ -38,6 +41,10 @@ pub async fn close(
         Some(_) => {
             submitter.submit(&FinishClose { channel }).await?;
             Ok(Close::Finished)
+        }
+        // Closed channels are removed; one that never was is a slip of the number.
+        None if channel >= next_channel(chain).await.map_err(read)? => {
+            Err(CommandError::NoChannel(channel))
         }
         None => Ok(Close::Finished),
     }

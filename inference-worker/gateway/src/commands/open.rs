@@ -51,8 +51,11 @@ pub enum CommandError {
     /// Anything else.
     #[error(transparent)]
     Gateway(#[from] GatewayError),
+    /// A slip of the number.
+    #[error("there never was a channel {0} on this chain; `openledger-gateway run` without --channel names those of your key")]
+    NoChannel(ChannelId),
     /// No worker can be asked for the revision.
-    #[error("no worker serves revision {0} now")]
+    #[error("no worker serves revision {0} now; one that has just started is announced within a few blocks, and `curl WORKER/v1/models` shows what it serves")]
     NoWorker(RevisionId),
 }
 

@@ -137,7 +137,7 @@ async fn newest<F: Future<Output = Result<Option<ChannelInfo>, ChainError>>>(
 }
 
 /// The number that the next channel gets; they are dense.
-async fn next_channel(chain: &ChainClient) -> Result<ChannelId, ChainError> {
+pub(super) async fn next_channel(chain: &ChainClient) -> Result<ChannelId, ChainError> {
     let next = chain.storage("Settlement", "NextChannel", &[]).await?;
     Ok(next.unwrap_or(0))
 }
