@@ -414,7 +414,7 @@ impl Drop for Inner {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::backend::StepBatch;
+    use crate::backend::{StepBatch, StepOutput};
     use crate::error::StepError;
     use std::ops::Range;
 
@@ -447,7 +447,7 @@ mod tests {
             Ok(())
         }
 
-        fn step(&mut self, _: &StepBatch) -> Result<&[f32], StepError> {
+        fn step(&mut self, _: &StepBatch) -> Result<StepOutput<'_>, StepError> {
             panic!("deliberate")
         }
     }

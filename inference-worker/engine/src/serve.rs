@@ -588,7 +588,7 @@ impl Core {
                 .count(),
         };
         let drawn = match self.backend.step(&batch) {
-            Ok(logits) => draw_all(&self.live, &drawing, logits, self.vocabulary),
+            Ok(output) => draw_all(&self.live, &drawing, output.logits, self.vocabulary),
             Err(error) => {
                 self.step_failed(&plan, &error);
                 return;

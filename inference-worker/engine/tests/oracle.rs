@@ -165,7 +165,7 @@ fn a_moved_page_should_be_read_at_its_new_place() {
             wanted: vec![(to - from) as u32 - 1],
             ..Default::default()
         };
-        backend.step(&batch).unwrap().to_vec()
+        backend.step(&batch).unwrap().logits.to_vec()
     };
     logits(&mut backend, &[0, 1], 0, 19);
     let expected = logits(&mut backend, &[0, 1], 19, 20);
@@ -175,4 +175,46 @@ fn a_moved_page_should_be_read_at_its_new_place() {
     // What was in the old places no longer matters.
     logits(&mut backend, &[1, 0], 0, 17);
     assert_eq!(logits(&mut backend, &[5, 3], 19, 20), expected);
+}
+
+#[test]
+fn hidden_states_should_be_what_the_logits_are_products_of() {
+    let config = config();
+    let weights = weights(&config);
+    let (mut backend, _) = backend(&config, weights.clone(), 6, &[]);
+    let ids = prompt(20, 1);
+    let logits = oracle(&config, &weights, None, &ids);
+    let batch = openledger_engine::backend::StepBatch {
+        positions: (0..20).collect(),
+        sequences: vec![0; 20],
+        tables: vec![vec![4, 1]],
+        wanted: vec![7],
+        embedded: vec![19, 3, 7],
+        tokens: ids,
+        ..Default::default()
+    };
+    let output = backend.step(&batch).unwrap();
+    let (hidden, vocabulary) = (config.hidden_size, config.vocab_size);
+    assert_eq!(output.logits.len(), vocabulary);
+    assert_eq!(output.hidden.len(), 3 * hidden);
+    let head: Vec<f32> = weights
+        .lm_head
+        .unwrap()
+        .flatten_all()
+        .unwrap()
+        .to_vec1()
+        .unwrap();
+    for (row, state) in batch
+        .embedded
+        .iter()
+        .zip(output.hidden.chunks_exact(hidden))
+    {
+        let products: Vec<f32> = head
+            .chunks_exact(hidden)
+            .map(|w| w.iter().zip(state).map(|(w, s)| w * s).sum())
+            .collect();
+        let expected = &logits[*row as usize * vocabulary..][..vocabulary];
+        let scale = expected.iter().fold(1f32, |m, v| m.max(v.abs()));
+        assert!(difference(&products, expected) / scale < 1e-5, "row {row}");
+    }
 }

@@ -22,8 +22,19 @@ pub struct StepBatch {
     pub tables: Vec<Vec<u32>>,
     /// Rows whose logits are wanted.
     pub wanted: Vec<u32>,
+    /// Rows whose hidden state is wanted.
+    pub embedded: Vec<u32>,
     /// Which rows use which adapter.
     pub lora: LoraBatch,
+}
+
+/// What a step computed, in memory that the backend keeps until the next step.
+#[derive(Clone, Copy, Debug)]
+pub struct StepOutput<'a> {
+    /// `[wanted, vocabulary]`, in the order of [`StepBatch::wanted`].
+    pub logits: &'a [f32],
+    /// `[embedded, hidden]` after the last norm, in the order of [`StepBatch::embedded`].
+    pub hidden: &'a [f32],
 }
 
 /// Computes steps on one kind of device and owns its memory: the weights, and an arena of pages that
@@ -45,12 +56,12 @@ pub trait Backend: Send {
     /// When the device fails; the pages are then undefined.
     fn move_page(&mut self, from: u32, to: u32) -> Result<(), StepError>;
 
-    /// Computes all rows, storing their keys and values in their pages, and gives the logits
-    /// `[wanted, vocabulary]`. Waits for the layers of an adapter whose copy is under way.
+    /// Computes all rows, storing their keys and values in their pages, and gives what the batch wants
+    /// of them. Waits for the layers of an adapter whose copy is under way.
     ///
     /// # Errors
     /// When the device fails; pages of the batch's sequences are then undefined.
-    fn step(&mut self, batch: &StepBatch) -> Result<&[f32], StepError>;
+    fn step(&mut self, batch: &StepBatch) -> Result<StepOutput<'_>, StepError>;
 }
 
 /// Lays adapters out for a device and copies them into its arena, while steps are computed.

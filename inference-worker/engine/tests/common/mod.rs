@@ -255,7 +255,7 @@ pub fn forced(backend: &mut dyn Backend, pages: u32, cases: &[Case]) -> Vec<Vec<
             assert!(tables[*i].len() * PAGE_TOKENS >= done[*i] + rows);
             batch.tables.push(tables[*i].clone());
         }
-        let result = backend.step(&batch).unwrap();
+        let result = backend.step(&batch).unwrap().logits;
         let vocabulary = result.len() / batch.wanted.len();
         let mut rest = result;
         for (i, rows) in chunks {

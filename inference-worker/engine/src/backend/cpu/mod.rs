@@ -10,7 +10,7 @@ pub mod kernels;
 pub(crate) mod math;
 mod rope;
 
-use super::{Backend, Copier, StepBatch};
+use super::{Backend, Copier, StepBatch, StepOutput};
 use crate::adapters::image::{AdapterImage, DeviceAdapter};
 use crate::error::{AdapterError, EngineError, StepError};
 use crate::kv::PAGE_TOKENS;
@@ -100,6 +100,7 @@ struct Buffers {
     up: Vec<f32>,
     delta: Vec<f32>,
     logits: Vec<f32>,
+    hidden: Vec<f32>,
     packed: PackedRows,
 }
 
@@ -261,7 +262,7 @@ impl Backend for CpuBackend {
         Ok(())
     }
 
-    fn step(&mut self, batch: &StepBatch) -> Result<&[f32], StepError> {
+    fn step(&mut self, batch: &StepBatch) -> Result<StepOutput<'_>, StepError> {
         let Self {
             isa,
             config,
@@ -342,9 +343,15 @@ impl Backend for CpuBackend {
         }
 
         b.normed.resize(batch.wanted.len() * hidden, 0.0);
-        for (row, out) in batch.wanted.iter().zip(b.normed.chunks_exact_mut(hidden)) {
-            let row = *row as usize;
-            rms_norm(isa, &b.x[row * hidden..(row + 1) * hidden], norm, eps, out);
+        b.hidden.resize(batch.embedded.len() * hidden, 0.0);
+        for (rows, normed) in [
+            (&batch.wanted, &mut b.normed),
+            (&batch.embedded, &mut b.hidden),
+        ] {
+            for (row, out) in rows.iter().zip(normed.chunks_exact_mut(hidden)) {
+                let row = *row as usize;
+                rms_norm(isa, &b.x[row * hidden..(row + 1) * hidden], norm, eps, out);
+            }
         }
         b.packed.pack(&b.normed, hidden);
         b.logits.resize(batch.wanted.len() * config.vocab_size, 0.0);
@@ -353,7 +360,10 @@ impl Backend for CpuBackend {
             out: &mut b.logits,
         };
         multiply_all(isa, &b.packed, &mut [product]);
-        Ok(&b.logits)
+        Ok(StepOutput {
+            logits: &b.logits,
+            hidden: &b.hidden,
+        })
     }
 }
 
