@@ -1,0 +1,22 @@
+// The weights of a base with one adapter merged in: out = base + scale * B A (Hu et al. 2021). Taking
+// the delta off again would not give the base back in BF16, so the base is read, not changed; out may
+// be base where it is kept elsewhere.
+#include "common.cuh"
+
+// out, base [outputs, inputs]; a [rank, inputs]; b [outputs, rank]. The sum over ranks is one chain in
+// order. Grid (ceil(inputs / 256), outputs).
+KERNEL(256)
+merge_delta(Scalar* out, const Scalar* base, const Scalar* a, const Scalar* b, u32 rank, float scale,
+            u32 inputs) {
+    u32 input = blockIdx.x * blockDim.x + threadIdx.x;
+    if (input >= inputs) {
+        return;
+    }
+    u64 output = blockIdx.y;
+    float sum = 0.0f;
+    for (u32 r = 0; r < rank; r++) {
+        sum = fmaf(to_float(b[output * rank + r]), to_float(a[(u64)r * inputs + input]), sum);
+    }
+    u64 at = output * inputs + input;
+    out[at] = from_float(fmaf(scale, sum, to_float(base[at])));
+}
