@@ -1,6 +1,7 @@
 //! Where steps are computed.
 
 pub mod cpu;
+pub mod cuda;
 
 use crate::adapters::image::AdapterImage;
 use crate::error::{AdapterError, StepError};
