@@ -9,7 +9,7 @@ use cudarc::nvrtc::result::NvrtcError;
 use cudarc::nvrtc::sys;
 use libloading::Library;
 use std::ffi::{c_char, c_int, CString, NulError};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::ptr;
 use std::sync::OnceLock;
 use thiserror::Error;
@@ -147,27 +147,42 @@ impl Compiler {
 }
 
 /// Loads NVRTC once. cudarc looks for the library by its bare name and panics without it; a library that
-/// is already loaded from a path answers to its name.
+/// is already loaded from a path answers to its name. So do the built-ins beside it, which NVRTC itself
+/// looks for by name when it compiles.
 fn load_library() -> Result<(), CompileError> {
-    static NAMED: OnceLock<Library> = OnceLock::new();
+    static NAMED: OnceLock<Vec<Library>> = OnceLock::new();
     if let Some(path) = std::env::var_os(LIBRARY_VARIABLE).filter(|path| !path.is_empty()) {
         if NAMED.get().is_none() {
             let path = PathBuf::from(path);
-            // SAFETY: the initialisers of the library that the operator named run here.
-            let library = unsafe { Library::new(&path) }.map_err(|error| {
+            let libraries = load_named(&path).map_err(|error| {
                 let reason = error.to_string();
                 CompileError::Unloadable { path, reason }
             })?;
-            // Another thread's copy of the same library is as good.
-            let _ = NAMED.set(library);
+            // Another thread's copies of the same libraries are as good.
+            let _ = NAMED.set(libraries);
         }
     }
-    // SAFETY: as above, for a library of NVRTC's name.
+    // SAFETY: the initialisers of a library of NVRTC's name run here.
     if unsafe { sys::is_culib_present() } {
         Ok(())
     } else {
         Err(CompileError::Missing)
     }
+}
+
+/// The library at this path, and the built-ins in its folder.
+fn load_named(path: &Path) -> Result<Vec<Library>, libloading::Error> {
+    // SAFETY: the initialisers of the library that the operator named run here.
+    let mut libraries = vec![unsafe { Library::new(path) }?];
+    let beside = path.parent().and_then(|folder| folder.read_dir().ok());
+    for entry in beside.into_iter().flatten().flatten() {
+        let name = entry.file_name();
+        if name.to_string_lossy().starts_with("libnvrtc-builtins.so") {
+            // SAFETY: as above, for a part of the same library.
+            libraries.push(unsafe { Library::new(entry.path()) }?);
+        }
+    }
+    Ok(libraries)
 }
 
 fn zero_byte(what: &'static str) -> impl Fn(NulError) -> CompileError {
