@@ -28,7 +28,7 @@ pub struct Datanet {
     pub admission: Admission,
     /// Price of access, planck.
     pub access_price: Balance,
-    /// Least price per 1,000 tokens of any model trained on it, planck.
+    /// The least that its contributors get of the price of 1,000 tokens of any model trained on it, planck.
     pub min_royalty: Balance,
     /// Bond of a contribution, planck.
     pub contribution_bond: Balance,

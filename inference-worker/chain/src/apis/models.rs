@@ -68,7 +68,7 @@ pub struct RevisionInfo {
     pub versions: Vec<VersionUse>,
     /// The meet of the licences of base and versions.
     pub licence: Licence,
-    /// Least price per 1,000 tokens, planck.
+    /// The least that contributors get of either price of 1,000 tokens, planck.
     pub royalty: Balance,
     /// Block at which it was published.
     pub published_at: BlockNumber,

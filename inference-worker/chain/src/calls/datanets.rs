@@ -80,7 +80,7 @@ calls! { "Datanets":
         admission: Admission,
         /// Price of access, planck.
         access_price: Balance,
-        /// Least price per 1,000 tokens of models trained on it, planck.
+        /// The least that its contributors get of the price of 1,000 tokens of models trained on it, planck.
         min_royalty: Balance,
         /// Bond of a contribution until it is admitted, planck.
         contribution_bond: Balance,
