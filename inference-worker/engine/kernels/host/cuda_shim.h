@@ -1,20 +1,18 @@
 // Stands in for CUDA's built-ins, so that the kernels compile as C++ and run on a CPU in tests.
 //
 // Blocks run one after the other, in a given order; the threads of a block are fibers on one thread of
-// the system. A fiber runs until it waits: at a barrier for its block, in a shuffle for its warp. What
-// does not meet is an error, not a hang: a barrier that some threads of a block do not reach, a shuffle
-// without all lanes. The order of blocks and fibers can be reversed; a kernel whose result changes with
-// it reads what another thread writes without waiting.
+// the system. A fiber runs until it waits: at a barrier for its block, in an exchange for its warp. What
+// does not meet is an error, not a hang: a barrier that some threads of a block do not reach, an
+// exchange without all lanes. The order of blocks and fibers can be reversed; a kernel whose result
+// changes with it reads what another thread writes without waiting.
 #pragma once
 
+#include "fibers.h"
+
 #include <cmath>
-#include <cstddef>
-#include <cstdint>
 #include <cstring>
 #include <type_traits>
-#include <ucontext.h>
 #include <utility>
-#include <vector>
 
 #define __device__
 #define __global__
@@ -39,101 +37,135 @@ struct Index {
     uint32_t x, y, z;
 };
 
-enum class State { Ready, AtBarrier, InShuffle, Done };
+enum class State : uint8_t { Ready, AtBarrier, InExchange, Done };
+
+constexpr uint32_t WARP_LANES = 32;
+constexpr uint32_t MOST_THREADS = 1024;
+constexpr size_t MOST_EXCHANGED = 64;
 
 struct Fiber {
-    ucontext_t context;
+    Context context;
     State state;
-    uint64_t exchanged;
+    // Which of the two places the next exchange uses. With two, a lane may offer its next value while
+    // others have still to read its last one: they are read before the exchange after that begins.
+    uint8_t turn;
+    // What the lane takes part in: lanes of one exchange must agree.
+    const void* kind;
+    alignas(16) unsigned char offered[2][MOST_EXCHANGED];
 };
 
-constexpr size_t STACK = 128 * 1024;
-
-inline thread_local std::vector<Fiber> fibers;
-inline thread_local std::vector<char> stacks;
-inline thread_local ucontext_t scheduler;
-inline thread_local uint32_t current;
-inline thread_local void (*body)(void*);
-inline thread_local void* argument;
-inline thread_local Index thread_index, block_index, block_size, grid_size;
+static thread_local Fiber fibers[MOST_THREADS];
+static thread_local Stacks stacks;
+static thread_local Context scheduler;
+static thread_local uint32_t current;
+static thread_local bool backwards;
+static thread_local void (*body)(void*);
+static thread_local void* argument;
+static thread_local Index thread_index, block_index, block_size, grid_size;
 
 inline void wait(State state) {
     Fiber& fiber = fibers[current];
     fiber.state = state;
-    swapcontext(&fiber.context, &scheduler);
+    hand_over(fiber.context, scheduler);
 }
 
 inline void enter() {
     body(argument);
-    fibers[current].state = State::Done;
-    swapcontext(&fibers[current].context, &scheduler);
+    wait(State::Done);
 }
 
-// Whether every fiber of [first, last) is in `state`.
-inline bool all(uint32_t first, uint32_t last, State state) {
-    for (uint32_t i = first; i < last; i++) {
-        if (fibers[i].state != state) {
-            return false;
-        }
-    }
-    return true;
-}
+// Offers a value to the warp and gives that of every lane, by number of the lane.
+template <class Kind, class T>
+class Exchange {
+    static_assert(sizeof(T) <= MOST_EXCHANGED && std::is_trivially_copyable_v<T>);
+    static constexpr char KIND = 0;
+    const Fiber* warp;
+    uint8_t turn;
 
-// Runs one block to its end; false when some of its threads wait for others that do not come.
-inline bool run_block(uint32_t threads, bool reversed) {
-    for (uint32_t i = 0; i < threads; i++) {
-        Fiber& fiber = fibers[i];
-        fiber.state = State::Ready;
-        getcontext(&fiber.context);
-        fiber.context.uc_stack.ss_sp = stacks.data() + i * STACK;
-        fiber.context.uc_stack.ss_size = STACK;
-        fiber.context.uc_link = nullptr;
-        makecontext(&fiber.context, enter, 0);
+  public:
+    explicit Exchange(const T& value) {
+        Fiber& own = fibers[current];
+        warp = fibers + current / WARP_LANES * WARP_LANES;
+        turn = own.turn;
+        own.turn ^= 1;
+        own.kind = &KIND;
+        std::memcpy(own.offered[turn], &value, sizeof(T));
+        wait(State::InExchange);
     }
+
+    T of(uint32_t lane) const {
+        T value;
+        std::memcpy(&value, warp[lane % WARP_LANES].offered[turn], sizeof(T));
+        return value;
+    }
+};
+
+// Runs the lanes of a warp until all of them wait at a barrier or are done; false when some wait for an
+// exchange that not all come to.
+inline bool run_warp(uint32_t first) {
     for (;;) {
-        bool moved = false;
-        for (uint32_t i = 0; i < threads; i++) {
-            uint32_t which = reversed ? threads - 1 - i : i;
+        for (uint32_t i = 0; i < WARP_LANES; i++) {
+            uint32_t which = first + (backwards ? WARP_LANES - 1 - i : i);
             if (fibers[which].state == State::Ready) {
                 current = which;
                 thread_index = {which, 0, 0};
-                swapcontext(&scheduler, &fibers[which].context);
-                moved = true;
+                hand_over(scheduler, fibers[which].context);
             }
         }
-        if (all(0, threads, State::Done)) {
+        uint32_t exchanging = 0;
+        bool agree = true;
+        for (uint32_t i = first; i < first + WARP_LANES; i++) {
+            exchanging += fibers[i].state == State::InExchange;
+            agree &= fibers[i].kind == fibers[first].kind;
+        }
+        if (exchanging == 0) {
             return true;
         }
-        for (uint32_t first = 0; first < threads; first += 32) {
-            if (all(first, first + 32, State::InShuffle)) {
-                for (uint32_t i = first; i < first + 32; i++) {
-                    fibers[i].state = State::Ready;
-                }
-                moved = true;
-            }
-        }
-        if (all(0, threads, State::AtBarrier)) {
-            for (uint32_t i = 0; i < threads; i++) {
-                fibers[i].state = State::Ready;
-            }
-            moved = true;
-        }
-        if (!moved) {
+        if (exchanging != WARP_LANES || !agree) {
             return false;
+        }
+        for (uint32_t i = first; i < first + WARP_LANES; i++) {
+            fibers[i].state = State::Ready;
         }
     }
 }
 
-// 0; 1 when threads of a block did not meet; 2 for a block that is not whole warps.
+// Runs one block to its end; false when some of its threads wait for others that do not come.
+inline bool run_block(uint32_t threads) {
+    for (uint32_t i = 0; i < threads; i++) {
+        fibers[i].state = State::Ready;
+        fibers[i].turn = 0;
+        fibers[i].kind = nullptr;
+        prepare(fibers[i].context, stacks.stack(i), enter);
+    }
+    for (;;) {
+        for (uint32_t first = 0; first < threads; first += WARP_LANES) {
+            if (!run_warp(backwards ? threads - WARP_LANES - first : first)) {
+                return false;
+            }
+        }
+        uint32_t done = 0;
+        for (uint32_t i = 0; i < threads; i++) {
+            done += fibers[i].state == State::Done;
+        }
+        if (done != 0) {
+            return done == threads;
+        }
+        for (uint32_t i = 0; i < threads; i++) {
+            fibers[i].state = State::Ready;
+        }
+    }
+}
+
+// 0; 1 when threads of a block did not meet; 2 for a block that is not whole warps; 3 without memory.
 template <class... Arguments>
 int launch(void (*kernel)(Arguments...), const uint32_t* grid, uint32_t threads, int reversed,
            void** arguments) {
-    if (threads == 0 || threads % 32 != 0 || threads > 1024) {
+    if (threads == 0 || threads % WARP_LANES != 0 || threads > MOST_THREADS) {
         return 2;
     }
-    if (fibers.size() < threads) {
-        fibers.resize(threads);
-        stacks.resize(threads * STACK);
+    if (!stacks.reserve(threads)) {
+        return 3;
     }
     struct Call {
         void (*kernel)(Arguments...);
@@ -146,6 +178,7 @@ int launch(void (*kernel)(Arguments...), const uint32_t* grid, uint32_t threads,
             call->kernel(*static_cast<std::decay_t<Arguments>*>(call->arguments[I])...);
         }(std::index_sequence_for<Arguments...>());
     };
+    backwards = reversed != 0;
     block_size = {threads, 1, 1};
     grid_size = {grid[0], grid[1], grid[2]};
     uint64_t blocks = uint64_t(grid[0]) * grid[1] * grid[2];
@@ -153,7 +186,7 @@ int launch(void (*kernel)(Arguments...), const uint32_t* grid, uint32_t threads,
         uint64_t which = reversed ? blocks - 1 - i : i;
         block_index = {uint32_t(which % grid[0]), uint32_t(which / grid[0] % grid[1]),
                        uint32_t(which / grid[0] / grid[1])};
-        if (!run_block(threads, reversed)) {
+        if (!run_block(threads)) {
             return 1;
         }
     }
@@ -173,14 +206,9 @@ inline void __syncthreads() {
 
 template <class T>
 T __shfl_xor_sync(uint32_t, T value, int distance) {
-    static_assert(sizeof(T) <= 8);
+    struct Shuffle;
     uint32_t own = ::shim::current;
-    std::memcpy(&::shim::fibers[own].exchanged, &value, sizeof(T));
-    ::shim::wait(::shim::State::InShuffle);
-    std::memcpy(&value, &::shim::fibers[own ^ uint32_t(distance)].exchanged, sizeof(T));
-    // Nobody may overwrite a value that another lane has still to read.
-    ::shim::wait(::shim::State::InShuffle);
-    return value;
+    return ::shim::Exchange<Shuffle, T>(value).of(own ^ uint32_t(distance));
 }
 
 inline float __uint_as_float(uint32_t bits) {
@@ -194,3 +222,10 @@ inline uint32_t __float_as_uint(float value) {
     std::memcpy(&bits, &value, sizeof bits);
     return bits;
 }
+
+// A kernel as a function of the arguments of cuLaunchKernel.
+#define LAUNCH(name)                                                                             \
+    extern "C" int launch_##name(const uint32_t* grid, uint32_t threads, int reversed,           \
+                                 void** arguments) {                                             \
+        return shim::launch(name, grid, threads, reversed, arguments);                           \
+    }

@@ -7,6 +7,8 @@
 pub mod calls;
 pub mod compiler;
 pub mod cubins;
+#[cfg(feature = "host-kernels")]
+pub mod host;
 pub mod launch;
 pub mod sources;
 
