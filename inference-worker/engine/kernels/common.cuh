@@ -81,6 +81,19 @@ __device__ inline void load8(const Scalar* from, float (&to)[8]) {
 }
 #endif
 
+// Storing a result: rounded to the storage of tensors, or as the f32 it is.
+struct Rounded {};
+
+struct Exact {};
+
+__device__ inline void put(Scalar* to, float value, Rounded) {
+    *to = from_float(value);
+}
+
+__device__ inline void put(float* to, float value, Exact) {
+    *to = value;
+}
+
 // Sum over a warp: a butterfly, so every lane gets the same bits.
 __device__ inline float warp_sum(float value) {
 #pragma unroll

@@ -49,16 +49,6 @@ struct Fp8Weights {
     }
 };
 
-__device__ inline void put(Scalar* to, float value, Scalar) {
-    *to = from_float(value);
-}
-
-struct Exact {};
-
-__device__ inline void put(float* to, float value, Exact) {
-    *to = value;
-}
-
 template <class Rounding, class Out, class Weights>
 __device__ inline void multiply(Out* y, const Scalar* x, Weights weights, u32 rows, u32 outputs,
                                 u32 inputs) {
@@ -110,7 +100,7 @@ __device__ inline void multiply(Out* y, const Scalar* x, Weights weights, u32 ro
 
 KERNEL(256)
 gemm(Scalar* y, const Scalar* x, const Scalar* w, u32 rows, u32 outputs, u32 inputs) {
-    multiply<Scalar>(y, x, ScalarWeights{w}, rows, outputs, inputs);
+    multiply<Rounded>(y, x, ScalarWeights{w}, rows, outputs, inputs);
 }
 
 // Logits are not rounded to the storage of the model.
@@ -122,17 +112,17 @@ gemm_logits(float* y, const Scalar* x, const Scalar* w, u32 rows, u32 outputs, u
 KERNEL(256)
 gemm_int8(Scalar* y, const Scalar* x, const i8* w, const float* scales, u32 group, u32 rows,
           u32 outputs, u32 inputs) {
-    multiply<Scalar>(y, x, Int8Weights{w, scales, group}, rows, outputs, inputs);
+    multiply<Rounded>(y, x, Int8Weights{w, scales, group}, rows, outputs, inputs);
 }
 
 KERNEL(256)
 gemm_int4(Scalar* y, const Scalar* x, const u8* w, const float* scales, u32 group, u32 rows,
           u32 outputs, u32 inputs) {
-    multiply<Scalar>(y, x, Int4Weights{w, scales, group}, rows, outputs, inputs);
+    multiply<Rounded>(y, x, Int4Weights{w, scales, group}, rows, outputs, inputs);
 }
 
 KERNEL(256)
 gemm_fp8(Scalar* y, const Scalar* x, const u8* w, const float* scales, u32 rows, u32 outputs,
          u32 inputs) {
-    multiply<Scalar>(y, x, Fp8Weights{w, scales}, rows, outputs, inputs);
+    multiply<Rounded>(y, x, Fp8Weights{w, scales}, rows, outputs, inputs);
 }

@@ -8,10 +8,12 @@
 #define TILE_ROWS 16
 
 // One low-rank pair: a [rank, inputs], b [outputs, rank], both from addresses divisible by 16.
-// rank 0: the adapter leaves this matrix alone.
+// rank 0: the adapter leaves this matrix alone. gain [outputs] or null: what the base's result is
+// multiplied by (DoRA, Liu et al. 2024); the rows of b are then multiplied by it already.
 struct LoraEntry {
     const Scalar* a;
     const Scalar* b;
+    const float* gain;
     u32 rank;
     float scale;
 };

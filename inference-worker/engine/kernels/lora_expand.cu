@@ -1,5 +1,5 @@
-// y += scale * B h of each row's own adapter, for all sites that wrote h in one launch. The sum over
-// ranks is one f32 chain in order; y is rounded to storage once, after the addition.
+// y = gain * y + scale * B h of each row's own adapter, for all sites that wrote h in one launch. The
+// sum over ranks is one f32 chain in order; y is rounded to storage once, after the addition.
 #include "lora.cuh"
 
 #define MAX_SITES 4
@@ -59,11 +59,12 @@ lora_expand(Scalar* y, const float* h, const LoraEntry* table, const LoraTile* t
     if (output >= width) {
         return;
     }
+    float gain = entry.gain ? entry.gain[output] : 1.0f;
 #pragma unroll
     for (int row = 0; row < TILE_ROWS; row++) {
         if (row < tile.rows) {
             u64 at = (u64)order[tile.first + row] * y_stride + spans.offset[site] + output;
-            y[at] = from_float(fmaf(entry.scale, sums[row], to_float(y[at])));
+            y[at] = from_float(fmaf(entry.scale, sums[row], to_float(y[at]) * gain));
         }
     }
 }

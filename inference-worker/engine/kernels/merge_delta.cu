@@ -1,13 +1,14 @@
-// The weights of a base with one adapter merged in: out = base + scale * B A (Hu et al. 2021). Taking
+// The weights of a base with one adapter merged in: out = gain * base + scale * B A (Hu et al. 2021;
+// the gain of a DoRA). Taking
 // the delta off again would not give the base back in BF16, so the base is read, not changed; out may
 // be base where it is kept elsewhere.
 #include "common.cuh"
 
-// out, base [outputs, inputs]; a [rank, inputs]; b [outputs, rank]. The sum over ranks is one chain in
+// out, base [outputs, inputs]; a [rank, inputs]; b [outputs, rank]; gain [outputs] or null. The sum over ranks is one chain in
 // order. Grid (ceil(inputs / 256), outputs).
 KERNEL(256)
-merge_delta(Scalar* out, const Scalar* base, const Scalar* a, const Scalar* b, u32 rank, float scale,
-            u32 inputs) {
+merge_delta(Scalar* out, const Scalar* base, const Scalar* a, const Scalar* b, const float* gain,
+            u32 rank, float scale, u32 inputs) {
     u32 input = blockIdx.x * blockDim.x + threadIdx.x;
     if (input >= inputs) {
         return;
@@ -18,5 +19,6 @@ merge_delta(Scalar* out, const Scalar* base, const Scalar* a, const Scalar* b, u
         sum = fmaf(to_float(b[output * rank + r]), to_float(a[(u64)r * inputs + input]), sum);
     }
     u64 at = output * inputs + input;
-    out[at] = from_float(fmaf(scale, sum, to_float(base[at])));
+    float kept = to_float(base[at]) * (gain ? gain[output] : 1.0f);
+    out[at] = from_float(fmaf(scale, sum, kept));
 }

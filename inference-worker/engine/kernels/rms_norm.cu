@@ -7,8 +7,9 @@ __device__ inline float inverse_rms(float squares, u32 width, float epsilon) {
 }
 
 // out[row] = x[row] / rms(x[row]) * weight, for x [rows, width].
-KERNEL(256)
-rms_norm(Scalar* out, const Scalar* x, const Scalar* weight, u32 width, float epsilon) {
+template <class Out, class Rounding>
+__device__ inline void normalise(Out* out, const Scalar* x, const Scalar* weight, u32 width,
+                                 float epsilon, Rounding rounding) {
     __shared__ float parts[8];
     u64 first = (u64)blockIdx.x * width;
     float squares = 0.0f;
@@ -18,8 +19,19 @@ rms_norm(Scalar* out, const Scalar* x, const Scalar* weight, u32 width, float ep
     }
     float inverse = inverse_rms(block_sum(squares, parts), width, epsilon);
     for (u32 i = threadIdx.x; i < width; i += blockDim.x) {
-        out[first + i] = from_float(to_float(x[first + i]) * inverse * to_float(weight[i]));
+        put(out + first + i, to_float(x[first + i]) * inverse * to_float(weight[i]), rounding);
     }
+}
+
+KERNEL(256)
+rms_norm(Scalar* out, const Scalar* x, const Scalar* weight, u32 width, float epsilon) {
+    normalise(out, x, weight, width, epsilon, Rounded());
+}
+
+// The same, not rounded to storage: hidden states for whoever asked for them.
+KERNEL(256)
+rms_norm_f32(float* out, const Scalar* x, const Scalar* weight, u32 width, float epsilon) {
+    normalise(out, x, weight, width, epsilon, Exact());
 }
 
 // residual += x, rounded to storage; out = rms_norm of the rounded residual. The bits are those of the

@@ -27,6 +27,9 @@ pub struct LoraEntry {
     pub a: Address,
     /// `[outputs, rank]`.
     pub b: Address,
+    /// `[outputs]` in f32, what the base's result is multiplied by; null unless the adapter is a DoRA,
+    /// whose `b` has its rows multiplied by it already.
+    pub gain: Address,
     /// 0: this matrix is left alone.
     pub rank: u32,
     /// Factor of the delta.
@@ -136,6 +139,15 @@ macro_rules! call {
 call! {
     /// `out = x / rms(x) · weight`.
     RmsNorm = "rms_norm" {
+        out: Address, x: Address, weight: Address, width: u32, epsilon: f32,
+    }
+    grid { rows: u32, }
+    |c| [c.rows, 1, 1], 256
+}
+
+call! {
+    /// [`RmsNorm`] with `out` in f32.
+    RmsNormF32 = "rms_norm_f32" {
         out: Address, x: Address, weight: Address, width: u32, epsilon: f32,
     }
     grid { rows: u32, }
@@ -281,7 +293,7 @@ call! {
 }
 
 call! {
-    /// `y += scale · B h`.
+    /// `y = gain · y + scale · B h`.
     LoraExpand = "lora_expand" {
         y: Address, h: Address, table: Address, tiles: Address, order: Address, spans: Spans,
         y_stride: u32, rank_stride: u32, slot_stride: u32, first_entry: u32,
@@ -344,9 +356,9 @@ call! {
 }
 
 call! {
-    /// `out = base + scale · B A`.
+    /// `out = gain · base + scale · B A`.
     MergeDelta = "merge_delta" {
-        out: Address, base: Address, a: Address, b: Address, rank: u32, scale: f32, inputs: u32,
+        out: Address, base: Address, a: Address, b: Address, gain: Address, rank: u32, scale: f32, inputs: u32,
     }
     grid { outputs: u32, }
     |c| [c.inputs.div_ceil(256), c.outputs, 1], 256
@@ -358,7 +370,7 @@ mod tests {
 
     #[test]
     fn tables_should_have_the_kernels_layout() {
-        assert_eq!(size_of::<LoraEntry>(), 24);
+        assert_eq!(size_of::<LoraEntry>(), 32);
         assert_eq!(size_of::<LoraTile>(), 12);
         assert_eq!(size_of::<RowTile>(), 12);
         assert_eq!(size_of::<Spans>(), 32);

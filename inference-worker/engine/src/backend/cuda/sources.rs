@@ -38,7 +38,7 @@ pub const SOURCES: &[Source] = &[
     source!("page_copy.cu": "page_copy"),
     source!("prefill_attention.cu": "prefill_attention"),
     source!("quantise.cu": "quantise_int8", "quantise_int4", "quantise_fp8"),
-    source!("rms_norm.cu": "rms_norm", "add_rms_norm"),
+    source!("rms_norm.cu": "rms_norm", "rms_norm_f32", "add_rms_norm"),
     source!("rope_kv.cu": "rope_kv"),
     source!("sampling.cu": "sampling_support"),
     source!("silu_mul.cu": "silu_mul"),
