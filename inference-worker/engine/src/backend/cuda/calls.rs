@@ -132,6 +132,10 @@ macro_rules! call {
             fn arguments(&self) -> Vec<*mut c_void> {
                 vec![$(std::ptr::from_ref(&self.$field).cast_mut().cast()),+]
             }
+
+            fn kept(&self) -> Option<Box<dyn Call + Send + Sync>> {
+                Some(Box::new(*self))
+            }
         }
     };
 }

@@ -38,4 +38,9 @@ pub trait Call {
     /// Addresses of the arguments in the order of the kernel's parameters, as `cuLaunchKernel` takes
     /// them. They point into `self`.
     fn arguments(&self) -> Vec<*mut c_void>;
+
+    /// The call itself, to be launched again later. None where it cannot be kept.
+    fn kept(&self) -> Option<Box<dyn Call + Send + Sync>> {
+        None
+    }
 }

@@ -7,6 +7,7 @@
 pub mod calls;
 pub mod compiler;
 pub mod cubins;
+pub mod device;
 #[cfg(feature = "host-kernels")]
 pub mod host;
 pub mod launch;

@@ -1,0 +1,360 @@
+//! The CPU as a device, for tests: memory of the host, and kernels as C++.
+//!
+//! Work is done when it is queued, by the thread that queues it. Memory that was taken and not written
+//! holds NaNs, so that a result that rests on it shows.
+
+use super::{Address, Blas, Call, Device, DeviceError, DeviceFacts, Kernels, Stream};
+use crate::backend::cuda::host::{HostKernels, Order};
+use crate::backend::cuda::sources::Options;
+use std::alloc::{alloc, dealloc, Layout};
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
+
+/// To which taken memory is aligned, as on a GPU.
+const ALIGNMENT: usize = 256;
+
+/// Every byte of memory that was taken: a NaN as f32 and as BF16.
+const UNWRITTEN: u8 = 0xff;
+
+/// The CPU.
+#[derive(Debug)]
+pub struct HostDevice {
+    facts: DeviceFacts,
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug, Default)]
+struct Shared {
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    next: u64,
+    events: HashMap<u64, Instant>,
+    /// Launches that are written down now.
+    capture: Option<Vec<Written>>,
+    graphs: HashMap<u64, Arc<Vec<Written>>>,
+    /// Graphs that were launched so far.
+    graph_launches: u64,
+    /// Bytes of the device that are taken.
+    taken: usize,
+}
+
+impl std::fmt::Debug for State {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("State")
+            .field("taken", &self.taken)
+            .field("graphs", &self.graphs.len())
+            .finish_non_exhaustive()
+    }
+}
+
+struct Written {
+    kernels: Arc<HostKernels>,
+    call: Box<dyn Call + Send + Sync>,
+}
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    fn number(&mut self) -> u64 {
+        self.next += 1;
+        self.next
+    }
+}
+
+fn layout(bytes: usize) -> Result<Layout, DeviceError> {
+    Layout::from_size_align(bytes, ALIGNMENT).map_err(|_| DeviceError::Memory { bytes })
+}
+
+impl HostDevice {
+    /// A device with `memory` bytes.
+    pub fn new(memory: usize) -> Self {
+        Self {
+            facts: DeviceFacts {
+                name: "cpu with CUDA kernels".to_owned(),
+                capability: (0, 0),
+                memory,
+                bandwidth: None,
+                multiprocessors: 1,
+                driver: String::new(),
+            },
+            shared: Arc::default(),
+        }
+    }
+
+    /// Graphs that were launched so far.
+    pub fn graph_launches(&self) -> u64 {
+        self.shared.lock().graph_launches
+    }
+
+    /// Bytes that are taken now.
+    pub fn taken(&self) -> usize {
+        self.shared.lock().taken
+    }
+
+    fn take(bytes: usize) -> Result<*mut u8, DeviceError> {
+        let layout = layout(bytes.max(1))?;
+        // SAFETY: the size is not zero.
+        let memory = unsafe { alloc(layout) };
+        if memory.is_null() {
+            return Err(DeviceError::Memory { bytes });
+        }
+        // SAFETY: of this size, and ours.
+        unsafe { memory.write_bytes(UNWRITTEN, bytes) };
+        Ok(memory)
+    }
+
+    /// # Safety
+    /// From `take` with the same size, and not used again.
+    unsafe fn give(memory: *mut u8, bytes: usize) {
+        if let Ok(layout) = layout(bytes.max(1)) {
+            // SAFETY: by the caller's promise.
+            unsafe { dealloc(memory, layout) };
+        }
+    }
+}
+
+impl Device for HostDevice {
+    fn facts(&self) -> &DeviceFacts {
+        &self.facts
+    }
+
+    fn free_bytes(&self) -> Result<usize, DeviceError> {
+        Ok(self.facts.memory.saturating_sub(self.taken()))
+    }
+
+    fn load(&self, options: &Options) -> Result<Arc<dyn Kernels>, DeviceError> {
+        Ok(Arc::new(LoadedKernels {
+            kernels: HostKernels::load(options)?,
+            shared: Arc::clone(&self.shared),
+        }))
+    }
+
+    fn blas(&self) -> Result<&dyn Blas, DeviceError> {
+        Err(DeviceError::Unsupported("library of matrix products"))
+    }
+
+    fn allocate(&self, bytes: usize) -> Result<Address, DeviceError> {
+        let mut state = self.shared.lock();
+        if state.taken.saturating_add(bytes) > self.facts.memory {
+            return Err(DeviceError::Memory { bytes });
+        }
+        let memory = Self::take(bytes)?;
+        state.taken += bytes;
+        Ok(Address(memory as u64))
+    }
+
+    unsafe fn free(&self, memory: Address, bytes: usize) {
+        self.shared.lock().taken -= bytes;
+        // SAFETY: from `allocate`, by the caller's promise.
+        unsafe { Self::give(memory.0 as *mut u8, bytes) };
+    }
+
+    fn allocate_host(&self, bytes: usize) -> Result<*mut u8, DeviceError> {
+        Self::take(bytes)
+    }
+
+    unsafe fn free_host(&self, memory: *mut u8, bytes: usize) {
+        // SAFETY: from `allocate_host`, by the caller's promise.
+        unsafe { Self::give(memory, bytes) };
+    }
+
+    unsafe fn lock_host(&self, _: *const u8, _: usize) -> Result<(), DeviceError> {
+        Ok(())
+    }
+
+    unsafe fn unlock_host(&self, _: *const u8) {}
+
+    unsafe fn upload(&self, _: Stream, to: Address, from: &[u8]) -> Result<(), DeviceError> {
+        // SAFETY: by the caller's promise; memory of the device is never borrowed.
+        unsafe { std::ptr::copy_nonoverlapping(from.as_ptr(), to.0 as *mut u8, from.len()) };
+        Ok(())
+    }
+
+    unsafe fn download(
+        &self,
+        _: Stream,
+        to: *mut u8,
+        from: Address,
+        bytes: usize,
+    ) -> Result<(), DeviceError> {
+        // SAFETY: by the caller's promise.
+        unsafe { std::ptr::copy_nonoverlapping(from.0 as *const u8, to, bytes) };
+        Ok(())
+    }
+
+    unsafe fn clear(&self, _: Stream, to: Address, bytes: usize) -> Result<(), DeviceError> {
+        // SAFETY: by the caller's promise.
+        unsafe { (to.0 as *mut u8).write_bytes(0, bytes) };
+        Ok(())
+    }
+
+    fn synchronize(&self, _: Stream) -> Result<(), DeviceError> {
+        Ok(())
+    }
+
+    fn record(&self, _: Stream) -> Result<u64, DeviceError> {
+        let mut state = self.shared.lock();
+        let event = state.number();
+        state.events.insert(event, Instant::now());
+        Ok(event)
+    }
+
+    unsafe fn wait_for(&self, _: Stream, _: u64) -> Result<(), DeviceError> {
+        Ok(())
+    }
+
+    unsafe fn await_event(&self, _: u64) -> Result<(), DeviceError> {
+        Ok(())
+    }
+
+    unsafe fn seconds_between(&self, first: u64, last: u64) -> Result<f64, DeviceError> {
+        let state = self.shared.lock();
+        match (state.events.get(&first), state.events.get(&last)) {
+            (Some(first), Some(last)) => Ok(last.saturating_duration_since(*first).as_secs_f64()),
+            _ => Err(DeviceError::Unsupported("such event")),
+        }
+    }
+
+    unsafe fn drop_event(&self, event: u64) {
+        self.shared.lock().events.remove(&event);
+    }
+
+    fn begin_capture(&self) -> Result<(), DeviceError> {
+        self.shared.lock().capture = Some(Vec::new());
+        Ok(())
+    }
+
+    fn end_capture(&self) -> Result<u64, DeviceError> {
+        let mut state = self.shared.lock();
+        let written = state
+            .capture
+            .take()
+            .ok_or(DeviceError::Unsupported("capture that was begun"))?;
+        let graph = state.number();
+        state.graphs.insert(graph, Arc::new(written));
+        Ok(graph)
+    }
+
+    unsafe fn launch_graph(&self, graph: u64) -> Result<(), DeviceError> {
+        let written = {
+            let mut state = self.shared.lock();
+            state.graph_launches += 1;
+            state.graphs.get(&graph).cloned()
+        };
+        let written = written.ok_or(DeviceError::Unsupported("such graph"))?;
+        for Written { kernels, call } in written.iter() {
+            // SAFETY: by the caller's promise, the memory of the launches is still there.
+            unsafe { kernels.launch(&**call, Order::Forward) }?;
+        }
+        Ok(())
+    }
+
+    unsafe fn drop_graph(&self, graph: u64) {
+        self.shared.lock().graphs.remove(&graph);
+    }
+}
+
+/// Kernels that write themselves down while the device captures.
+struct LoadedKernels {
+    kernels: Arc<HostKernels>,
+    shared: Arc<Shared>,
+}
+
+impl Kernels for LoadedKernels {
+    unsafe fn launch(&self, _: Stream, call: &dyn Call) -> Result<(), DeviceError> {
+        if let Some(capture) = &mut self.shared.lock().capture {
+            let call = call
+                .kept()
+                .ok_or(DeviceError::Unsupported("way to write this launch down"))?;
+            capture.push(Written {
+                kernels: Arc::clone(&self.kernels),
+                call,
+            });
+            return Ok(());
+        }
+        // SAFETY: by the caller's promise.
+        Ok(unsafe { self.kernels.launch(call, Order::Forward) }?)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{Graph, Memory};
+    use super::*;
+    use crate::backend::cuda::calls::SiluMul;
+    use crate::backend::cuda::host::HostError;
+    use crate::backend::cuda::Storage;
+
+    #[test]
+    fn memory_should_be_counted_and_refused_when_it_is_gone() {
+        let host = Arc::new(HostDevice::new(4096));
+        let device: Arc<dyn Device> = host.clone();
+        let memory = Memory::of(&device, &[1u32, 2, 3, 4]).unwrap();
+        let mut back = [0u32; 2];
+        memory.read(8, &mut back).unwrap();
+        assert_eq!(back, [3, 4]);
+        assert!(matches!(
+            memory.read(12, &mut back),
+            Err(DeviceError::Bounds {
+                first: 12,
+                end: 20,
+                bytes: 16
+            })
+        ));
+        assert!(matches!(
+            Memory::new(&device, 4081),
+            Err(DeviceError::Memory { bytes: 4081 })
+        ));
+        assert_eq!(host.taken(), 16);
+        drop(memory);
+        assert_eq!(host.taken(), 0);
+    }
+
+    #[test]
+    fn a_graph_should_do_what_was_written_down_each_time_it_is_launched() {
+        let device: Arc<dyn Device> = Arc::new(HostDevice::new(1 << 20));
+        let options = Options {
+            storage: Storage::F32,
+            head_dim: 8,
+        };
+        let kernels = match device.load(&options) {
+            Err(DeviceError::Host(HostError::NoCompiler)) => {
+                println!("skipped: no C++ compiler");
+                return;
+            }
+            kernels => kernels.unwrap(),
+        };
+        let x = Memory::of(&device, &[2.0f32, 3.0]).unwrap();
+        let y = Memory::of(&device, &[0.0f32]).unwrap();
+        let call = SiluMul {
+            out: y.address(),
+            gate_up: x.address(),
+            width: 1,
+            rows: 1,
+        };
+        let read = || {
+            let mut value = [0.0f32];
+            y.read(0, &mut value).unwrap();
+            value[0]
+        };
+        let silu = |v: f32| v / (1.0 + (-v).exp());
+        // SAFETY: two values in, one out.
+        let launch = || unsafe { kernels.launch(Stream::Compute, &call) };
+        let graph = Graph::capture(&device, launch).unwrap();
+        assert_eq!(read(), 0.0);
+        for gate in [2.0f32, 5.0] {
+            x.write(0, &[gate]).unwrap();
+            // SAFETY: the memory is still there.
+            unsafe { graph.launch() }.unwrap();
+            assert!((read() - silu(gate) * 3.0).abs() < 1e-5);
+        }
+    }
+}
