@@ -7,6 +7,7 @@ use crate::adapters::residency::Residency;
 use crate::adapters::{AdapterId, AdapterSource, Origin, Registry};
 use crate::backend::cpu::CpuBackend;
 use crate::backend::{Backend, Copier};
+use crate::embedding::{EmbedRequest, PendingEmbedding, Pooling};
 use crate::error::{AdapterError, EngineError, SubmitError};
 use crate::kv::{pages_for, PAGE_TOKENS};
 use crate::options::EngineOptions;
@@ -123,6 +124,8 @@ impl EngineHandle {
         let limits = Limits {
             step_rows: options.max_step_rows,
             running: options.max_running,
+            scored_rows: (options.scored_bytes / (size_of::<f32>() * config.vocab_size.max(1)))
+                .max(1),
             context_pages: pages_for(context),
             step_adapter_pages: options
                 .step_adapter_bytes
@@ -154,6 +157,8 @@ impl EngineHandle {
             most_pinned: most_pages / 2,
             batch_window: options.batch_window,
             commands: receiver,
+            sender: commands.clone(),
+            constraint_threads: options.constraint_threads,
             stats: Arc::clone(&stats),
         });
         let thread = std::thread::Builder::new()
@@ -191,25 +196,62 @@ impl EngineHandle {
     /// When the request cannot be served as asked. Nothing is computed then, and the base model never
     /// answers for an adapter that is not there.
     pub fn submit(&self, request: Request) -> Result<TokenStream, SubmitError> {
-        let inner = &*self.inner;
-        request.sampling.validate()?;
-        if request.prompt.is_empty() {
-            return Err(SubmitError::EmptyPrompt);
+        let (submission, stream) = self.prepare(request, None)?;
+        self.send(vec![submission])?;
+        Ok(stream)
+    }
+
+    /// Takes in requests that begin with the same tokens, as several answers to one prompt do, all or
+    /// none: the first computes the prompt, and the others join the queue once its blocks are there to
+    /// be shared, if adapter and `cache_salt` are the same. Each is a request like any other in all else.
+    /// For answers that differ give each a seed of its own, as by
+    /// [`answer_seed`](crate::sampling::answer_seed).
+    ///
+    /// # Errors
+    /// As [`Self::submit`]; then none of them is computed.
+    pub fn submit_many(&self, requests: Vec<Request>) -> Result<Vec<TokenStream>, SubmitError> {
+        let (mut submissions, mut streams) = (Vec::new(), Vec::new());
+        for request in requests {
+            let (submission, stream) = self.prepare(request, None)?;
+            submissions.push(submission);
+            streams.push(stream);
         }
-        if request.max_new_tokens == 0 {
+        self.send(submissions)?;
+        Ok(streams)
+    }
+
+    /// Takes in a text to embed.
+    ///
+    /// # Errors
+    /// As [`Self::submit`].
+    pub fn embed(&self, request: EmbedRequest) -> Result<PendingEmbedding, SubmitError> {
+        let (request, pooling) = request.into_parts();
+        let (submission, stream) = self.prepare(request, Some(pooling))?;
+        self.send(vec![submission])?;
+        Ok(PendingEmbedding { stream })
+    }
+
+    fn send(&self, submissions: Vec<Submission>) -> Result<(), SubmitError> {
+        let sent = self.inner.commands.send(Command::Submit(submissions));
+        sent.map_err(|_| SubmitError::Stopped)
+    }
+
+    /// Checks a request and takes its place and lease.
+    fn prepare(
+        &self,
+        request: Request,
+        pooling: Option<Pooling>,
+    ) -> Result<(Submission, TokenStream), SubmitError> {
+        let inner = &*self.inner;
+        request.validate(inner.config.vocab_size)?;
+        let draws = request.max_new_tokens > 0;
+        if !draws && pooling.is_none() && request.prompt_logprobs.is_none() {
             return Err(SubmitError::NoNewTokens);
         }
-        if request.prompt.len() >= inner.context {
+        if request.prompt.len() + usize::from(draws) > inner.context {
             return Err(SubmitError::PromptTooLong {
                 prompt: request.prompt.len(),
                 context: inner.context,
-            });
-        }
-        let vocabulary = inner.config.vocab_size;
-        if let Some(token) = request.prompt.iter().find(|t| **t as usize >= vocabulary) {
-            return Err(SubmitError::UnknownToken {
-                token: *token,
-                vocabulary,
             });
         }
         let adapter = match request.adapter {
@@ -223,12 +265,8 @@ impl EngineHandle {
         };
         let place = Place::take(&inner.room, request.tenant)?;
         let (sink, events) = tokio::sync::mpsc::unbounded_channel();
-        let submission = Submission::new(request, adapter, inner.context, sink, place);
-        inner
-            .commands
-            .send(Command::Submit(Box::new(submission)))
-            .map_err(|_| SubmitError::Stopped)?;
-        Ok(TokenStream { events })
+        let submission = Submission::new(request, pooling, adapter, inner.context, sink, place);
+        Ok((submission, TokenStream { events }))
     }
 
     /// Takes an adapter into host memory, where it stays. It can be asked for by its id from now on.

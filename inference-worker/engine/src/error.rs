@@ -133,6 +133,19 @@ pub enum SubmitError {
     /// The adapter is not loaded; the base model never answers in its place.
     #[error("adapter {0} is not loaded")]
     UnknownAdapter(AdapterId),
+    /// More alternatives than a log-probability may have.
+    #[error("{asked} alternatives were asked for; at most {most} are given")]
+    Alternatives {
+        /// Those asked for.
+        asked: usize,
+        /// Those given.
+        most: usize,
+    },
+    /// A bias that is not a number from -100 to 100, or too many of them.
+    #[error(
+        "logit_bias takes at most {0} tokens of the vocabulary, each a number from -100 to 100"
+    )]
+    Bias(usize),
     /// A sampling parameter without a meaning.
     #[error("{0}")]
     Sampling(&'static str),
@@ -161,6 +174,9 @@ pub enum StepError {
     /// The request's own stop check panicked.
     #[error("the request's stop check panicked")]
     StopCheck,
+    /// Its constraint cannot go on.
+    #[error("the answer's constraint: {0}")]
+    Constraint(String),
     /// Its turn did not come before `start_by`.
     #[error("the request was not begun in time")]
     Expired,

@@ -1,8 +1,11 @@
 #![doc = include_str!("../README.md")]
 
 pub mod adapters;
+pub mod adjust;
 pub mod backend;
 pub mod bench;
+pub mod constraint;
+pub mod embedding;
 pub mod engine;
 pub mod error;
 pub mod fingerprint;
@@ -19,6 +22,8 @@ mod serve;
 pub mod stats;
 
 pub use adapters::{AdapterId, AdapterSource, FolderSource, Registry};
+pub use constraint::{ConstraintError, TokenConstraint, TokenMask};
+pub use embedding::{EmbedRequest, PendingEmbedding, Pooling};
 pub use engine::{Engine, EngineHandle};
 pub use error::{AdapterError, EngineError, StepError, SubmitError};
 pub use options::EngineOptions;

@@ -16,6 +16,9 @@ pub struct EngineOptions {
     pub arena_pages: Option<u32>,
     /// Rows of one step, prefill and decode together.
     pub max_step_rows: usize,
+    /// Bytes of logits that one step computes for the log-probabilities of prompts; at least one row of
+    /// the vocabulary.
+    pub scored_bytes: usize,
     /// Requests that run at the same time.
     pub max_running: usize,
     /// Requests that wait or run; more are refused.
@@ -33,6 +36,8 @@ pub struct EngineOptions {
     pub host_bytes: usize,
     /// Threads that read adapters.
     pub load_threads: usize,
+    /// Threads that find out what may follow in answers with a constraint.
+    pub constraint_threads: usize,
 }
 
 impl Default for EngineOptions {
@@ -42,6 +47,7 @@ impl Default for EngineOptions {
             max_context: None,
             arena_pages: None,
             max_step_rows: 256,
+            scored_bytes: 64 << 20,
             max_running: 64,
             max_requests: 4096,
             max_tenant_requests: 4096,
@@ -49,6 +55,7 @@ impl Default for EngineOptions {
             batch_window: Duration::ZERO,
             host_bytes: 1 << 30,
             load_threads: 2,
+            constraint_threads: 2,
         }
     }
 }
@@ -65,8 +72,8 @@ impl EngineOptions {
         if self.max_running == 0 || self.max_requests == 0 || self.max_tenant_requests == 0 {
             return refuse("max_running, max_requests and max_tenant_requests must be at least 1");
         }
-        if self.load_threads == 0 {
-            return refuse("load_threads must be at least 1");
+        if self.load_threads == 0 || self.constraint_threads == 0 {
+            return refuse("load_threads and constraint_threads must be at least 1");
         }
         if self.max_step_rows <= self.max_running {
             return refuse("max_step_rows must be above max_running, or prompts could starve");

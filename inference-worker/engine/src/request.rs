@@ -1,7 +1,8 @@
 //! What is asked of the engine, and the stream of what comes back.
 
 use crate::adapters::AdapterId;
-use crate::error::StepError;
+use crate::constraint::TokenConstraint;
+use crate::error::{StepError, SubmitError};
 use crate::sampling::Sampling;
 use crate::scheduler::queue::Tenant;
 use std::fmt;
@@ -11,6 +12,12 @@ use tokio::sync::mpsc;
 
 /// Decides after each token, from all output tokens so far, whether the answer ends here.
 pub type StopCheck = Box<dyn FnMut(&[u32]) -> bool + Send>;
+
+/// The most alternatives beside a token's log-probability.
+pub const MAX_ALTERNATIVES: usize = 20;
+
+/// The most tokens whose logits a request may change.
+pub const MAX_BIASED: usize = 1024;
 
 /// One completion to compute.
 pub struct Request {
@@ -29,8 +36,18 @@ pub struct Request {
     /// Ends the answer after a token, as for stop strings, which need text. That token is delivered
     /// and counted. Called on the engine's thread: keep it quick.
     pub stop: Option<StopCheck>,
-    /// Log-probabilities of each token, with this many alternatives; none computes nothing.
+    /// Log-probabilities of each token, with this many alternatives, at most [`MAX_ALTERNATIVES`]; none
+    /// computes nothing.
     pub logprobs: Option<usize>,
+    /// Log-probabilities of each token of the prompt given those before it, with this many
+    /// alternatives, at most [`MAX_ALTERNATIVES`]; none computes nothing. With them `max_new_tokens`
+    /// may be 0. What the prompt has in common with others is computed again for them.
+    pub prompt_logprobs: Option<usize>,
+    /// Added to the logits of single tokens before a token is drawn, each from -100 to 100; at most
+    /// [`MAX_BIASED`].
+    pub logit_bias: Vec<(u32, f32)>,
+    /// What the answer may be.
+    pub constraint: Option<Box<dyn TokenConstraint>>,
     /// On whose behalf: tenants share the engine evenly.
     pub tenant: Tenant,
     /// Higher goes before the tenant's other requests for the same adapter.
@@ -54,11 +71,45 @@ impl Request {
             stop_tokens: Vec::new(),
             stop: None,
             logprobs: None,
+            prompt_logprobs: None,
+            logit_bias: Vec::new(),
+            constraint: None,
             tenant: Tenant::default(),
             priority: 0,
             start_by: None,
             cache_salt: [0; 32],
         }
+    }
+}
+
+impl Request {
+    /// Refuses what has no meaning for a vocabulary of that size.
+    pub(crate) fn validate(&self, vocabulary: usize) -> Result<(), SubmitError> {
+        self.sampling.validate()?;
+        if self.prompt.is_empty() {
+            return Err(SubmitError::EmptyPrompt);
+        }
+        if let Some(token) = self.prompt.iter().find(|t| **t as usize >= vocabulary) {
+            return Err(SubmitError::UnknownToken {
+                token: *token,
+                vocabulary,
+            });
+        }
+        for asked in [self.logprobs, self.prompt_logprobs].into_iter().flatten() {
+            if asked > MAX_ALTERNATIVES {
+                return Err(SubmitError::Alternatives {
+                    asked,
+                    most: MAX_ALTERNATIVES,
+                });
+            }
+        }
+        let has_meaning = |(token, bias): &(u32, f32)| {
+            (*token as usize) < vocabulary && (-100.0..=100.0).contains(bias)
+        };
+        if self.logit_bias.len() > MAX_BIASED || !self.logit_bias.iter().all(has_meaning) {
+            return Err(SubmitError::Bias(MAX_BIASED));
+        }
+        Ok(())
     }
 }
 
@@ -77,7 +128,7 @@ impl fmt::Debug for Request {
 /// Log-probabilities at one position, in the model's own distribution (before temperature and cuts).
 #[derive(Clone, Debug, PartialEq)]
 pub struct Logprobs {
-    /// Of the token drawn.
+    /// Of the token drawn, or of the prompt's.
     pub chosen: f32,
     /// The most probable tokens, most probable first.
     pub top: Vec<(u32, f32)>,
@@ -99,6 +150,8 @@ pub enum FinishReason {
     StopToken(u32),
     /// The request's own check ended it.
     StopCheck,
+    /// By the request's constraint it is complete.
+    Constraint,
     /// `max_new_tokens` or the context's end was reached.
     Length,
 }
@@ -107,7 +160,7 @@ impl FinishReason {
     /// The word of the OpenAI API.
     pub fn as_str(self) -> &'static str {
         match self {
-            Self::StopToken(_) | Self::StopCheck => "stop",
+            Self::StopToken(_) | Self::StopCheck | Self::Constraint => "stop",
             Self::Length => "length",
         }
     }
@@ -139,9 +192,15 @@ pub struct Finished {
     pub widest_step: Sharing,
 }
 
-/// What a stream carries: tokens, then one end.
+/// What a stream carries: the prompt's log-probabilities if asked for, tokens, then one end.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Event {
+    /// One entry for each token of the prompt, before the first token. The first has none: nothing is
+    /// before it.
+    Prompt(Vec<Option<Logprobs>>),
+    /// The vector `[hidden]` of an [`EmbedRequest`](crate::EmbedRequest), before its end; never part of
+    /// an answer.
+    Embedding(Vec<f32>),
     /// The next token.
     Token(Token),
     /// The answer is complete.
@@ -178,6 +237,7 @@ impl TokenStream {
         loop {
             match self.blocking_next()? {
                 Event::Token(token) => tokens.push(token),
+                Event::Prompt(_) | Event::Embedding(_) => {}
                 Event::Finished(end) => return Some((tokens, Ok(end))),
                 Event::Failed(error) => return Some((tokens, Err(error))),
             }

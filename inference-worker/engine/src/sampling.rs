@@ -1,4 +1,5 @@
-//! Drawing the next token: greedy, temperature, top-k, top-p; the same on every machine.
+//! Drawing the next token: greedy, temperature, top-k, top-p, min-p; the same on every machine. What
+//! changes the logits before that is in [`adjust`](crate::adjust).
 //!
 //! The random number of a position comes from ChaCha20 keyed by the request's seed with the position
 //! as its stream, so it depends on nothing else: not on the batch, not on preemption, and an auditor
@@ -6,6 +7,8 @@
 
 use crate::backend::cpu::math::{exp, log_sum_exp};
 use crate::error::SubmitError;
+use blake2::digest::consts::U32;
+use blake2::{Blake2b, Digest};
 use rand::Rng;
 use rand_chacha::rand_core::SeedableRng;
 use rand_chacha::ChaCha20Rng;
@@ -22,6 +25,16 @@ pub struct Sampling {
     pub top_p: f32,
     /// Keeps this many of the most probable tokens; 0 keeps all.
     pub top_k: usize,
+    /// Keeps tokens at least this fraction as probable as the most probable one; in [0, 1], 0 keeps all.
+    pub min_p: f32,
+    /// Taken from a token's logit once for each time that it was generated; in [-2, 2], 0 changes
+    /// nothing.
+    pub frequency_penalty: f32,
+    /// Taken from the logit of each token that was generated; in [-2, 2], 0 changes nothing.
+    pub presence_penalty: f32,
+    /// Divides the positive and multiplies the negative logits of tokens that the prompt or the answer
+    /// has; in (0, 10], 1 changes nothing.
+    pub repetition_penalty: f32,
 }
 
 impl Sampling {
@@ -30,6 +43,10 @@ impl Sampling {
         temperature: 0.0,
         top_p: 1.0,
         top_k: 0,
+        min_p: 0.0,
+        frequency_penalty: 0.0,
+        presence_penalty: 0.0,
+        repetition_penalty: 1.0,
     };
 
     /// Refuses values without a meaning.
@@ -40,7 +57,32 @@ impl Sampling {
         if !(self.top_p > 0.0 && self.top_p <= 1.0) {
             return Err(SubmitError::Sampling("top_p must be above 0 and at most 1"));
         }
+        if !(0.0..=1.0).contains(&self.min_p) {
+            return Err(SubmitError::Sampling("min_p must be from 0 to 1"));
+        }
+        if !(-2.0..=2.0).contains(&self.frequency_penalty) {
+            return Err(SubmitError::Sampling(
+                "frequency_penalty must be from -2 to 2",
+            ));
+        }
+        if !(-2.0..=2.0).contains(&self.presence_penalty) {
+            return Err(SubmitError::Sampling(
+                "presence_penalty must be from -2 to 2",
+            ));
+        }
+        if !(self.repetition_penalty > 0.0 && self.repetition_penalty <= 10.0) {
+            return Err(SubmitError::Sampling(
+                "repetition_penalty must be above 0 and at most 10",
+            ));
+        }
         Ok(())
+    }
+
+    /// Whether any penalty changes logits.
+    pub fn has_penalties(&self) -> bool {
+        self.frequency_penalty != 0.0
+            || self.presence_penalty != 0.0
+            || self.repetition_penalty != 1.0
     }
 }
 
@@ -49,8 +91,7 @@ impl Default for Sampling {
     fn default() -> Self {
         Self {
             temperature: 1.0,
-            top_p: 1.0,
-            top_k: 0,
+            ..Self::GREEDY
         }
     }
 }
@@ -62,11 +103,26 @@ pub fn uniform(seed: &[u8; 32], position: u64) -> f64 {
     (rng.random::<u64>() >> 11) as f64 / (1u64 << 53) as f64
 }
 
+/// The seed of the answer with number `index` of several to one request: the request's own for the
+/// first, so that one answer is the same however many were asked for, and for the others
+/// `BLAKE2b-256("openledger/answer-seed/v1" ‖ seed ‖ index as u32 LE)`.
+pub fn answer_seed(seed: &[u8; 32], index: u32) -> [u8; 32] {
+    if index == 0 {
+        return *seed;
+    }
+    let mut hash = Blake2b::<U32>::new();
+    hash.update(b"openledger/answer-seed/v1");
+    hash.update(seed);
+    hash.update(index.to_le_bytes());
+    hash.finalize().into()
+}
+
 /// Draws the token at `position` (of the sequence, prompt included) from its logits.
 ///
-/// The distribution is that of the logits divided by the temperature, cut to `top_k`, then to the
-/// smallest set of most probable tokens whose mass reaches `top_p`. The draw walks what is kept: from
-/// the most probable token on, lower ids first among equals, or in order of ids when nothing is cut.
+/// The distribution is that of the logits divided by the temperature, cut to those that `min_p` keeps,
+/// then to `top_k`, then to the smallest set of most probable tokens whose mass reaches `top_p` of what
+/// is left. The draw walks what is kept: from the most probable token on, lower ids first among equals,
+/// or in order of ids when neither `top_k` nor `top_p` cuts.
 pub fn draw(logits: &[f32], sampling: &Sampling, seed: &[u8; 32], position: u64) -> u32 {
     let Some((best, max)) = top(logits, 1).first().copied() else {
         return 0;
@@ -74,7 +130,15 @@ pub fn draw(logits: &[f32], sampling: &Sampling, seed: &[u8; 32], position: u64)
     if sampling.temperature == 0.0 {
         return best;
     }
-    let weigh = |v: f32| f64::from(exp((v - max) / sampling.temperature));
+    let least = f64::from(sampling.min_p);
+    let weigh = |v: f32| {
+        let weight = f64::from(exp((v - max) / sampling.temperature));
+        if weight < least {
+            0.0
+        } else {
+            weight
+        }
+    };
     let target = uniform(seed, position);
     let all = logits.len();
     if sampling.top_k == 0 && sampling.top_p == 1.0 {
@@ -227,6 +291,43 @@ mod tests {
     }
 
     #[test]
+    fn min_p_should_cut_what_is_too_far_below_the_most_probable() {
+        // Ratios to the largest: e^-1, e^-2, 1, e^-3; at temperature 2 their square roots.
+        let logits = [1.0f32, 0.0, 2.0, -1.0];
+        let kept = |min_p: f32, temperature: f32, top_p: f32| -> Vec<bool> {
+            let sampling = Sampling {
+                min_p,
+                temperature,
+                top_p,
+                ..Sampling::default()
+            };
+            let counts = counts(&logits, &sampling, 4_000);
+            counts.iter().map(|c| *c > 0.0).collect()
+        };
+        assert_eq!(kept(0.13, 1.0, 1.0), [true, true, true, false]);
+        assert_eq!(kept(0.14, 1.0, 1.0), [true, false, true, false]);
+        assert_eq!(kept(0.14, 2.0, 1.0), [true, true, true, true]);
+        assert_eq!(kept(1.0, 1.0, 1.0), [false, false, true, false]);
+        // What is left has 0.73 and 0.27: 0.7 keeps the first alone, where 0.64 of all would not do.
+        assert_eq!(kept(0.14, 1.0, 0.7), [false, false, true, false]);
+        assert_eq!(kept(0.0, 1.0, 0.7), [true, false, true, false]);
+    }
+
+    #[test]
+    fn answers_to_one_request_should_have_seeds_of_their_own() {
+        let seed = [7; 32];
+        assert_eq!(answer_seed(&seed, 0), seed);
+        let seeds: std::collections::HashSet<_> = (0..9).map(|i| answer_seed(&seed, i)).collect();
+        assert_eq!(seeds.len(), 9);
+        assert_ne!(answer_seed(&seed, 1), answer_seed(&[8; 32], 1));
+        // BLAKE2b-256 of the text, 32 bytes 07 and 01000000, as Python's hashlib gives it.
+        assert_eq!(
+            answer_seed(&seed, 1)[..8],
+            [0xd8, 0x36, 0x6e, 0xca, 0xc4, 0x3b, 0xc1, 0x8d]
+        );
+    }
+
+    #[test]
     fn a_cut_beyond_the_first_sorted_tokens_should_keep_as_many_as_it_needs() {
         // A thousand equal tokens: half of the mass is the first half of the ids.
         let logits = vec![1.5f32; 1000];
@@ -281,14 +382,30 @@ mod tests {
 
     #[test]
     fn values_without_a_meaning_should_be_refused() {
-        for (temperature, top_p) in [(-1.0, 1.0), (f32::NAN, 1.0), (1.0, 0.0), (1.0, 1.1)] {
-            let sampling = Sampling {
-                temperature,
-                top_p,
-                top_k: 0,
-            };
-            assert!(sampling.validate().is_err());
+        let change: [fn(&mut Sampling, f32); 6] = [
+            |s, v| s.temperature = v,
+            |s, v| s.top_p = v,
+            |s, v| s.min_p = v,
+            |s, v| s.frequency_penalty = v,
+            |s, v| s.presence_penalty = v,
+            |s, v| s.repetition_penalty = v,
+        ];
+        let wrong: [&[f32]; 6] = [
+            &[-1.0, 101.0],
+            &[0.0, 1.1],
+            &[-0.1, 1.1],
+            &[-2.1, 2.1],
+            &[-2.1, 2.1],
+            &[0.0, -1.0, 10.1],
+        ];
+        for (change, wrong) in change.into_iter().zip(wrong) {
+            for value in wrong.iter().copied().chain([f32::NAN, f32::INFINITY]) {
+                let mut sampling = Sampling::default();
+                change(&mut sampling, value);
+                assert!(sampling.validate().is_err(), "{sampling:?}");
+            }
         }
+        assert_eq!(Sampling::default().validate(), Ok(()));
     }
 
     #[test]

@@ -2,23 +2,11 @@
 
 mod common;
 
-use candle_core::{Device, Tensor};
 use common::*;
 use openledger_engine::adapters::image::{AdapterImage, DeviceAdapter};
 use openledger_engine::backend::Backend;
-use openledger_model::{forward, Adapter, ModelConfig, RopeScaling, Targets, Weights};
+use openledger_model::{Adapter, ModelConfig, RopeScaling, Targets};
 use std::sync::Arc;
-
-fn oracle(
-    config: &ModelConfig,
-    weights: &Weights,
-    adapter: Option<&Adapter>,
-    ids: &[u32],
-) -> Vec<f32> {
-    let ids = Tensor::from_vec(ids.to_vec(), (1, ids.len()), &Device::Cpu).unwrap();
-    let logits = forward(config, weights, adapter, &ids).unwrap();
-    logits.flatten_all().unwrap().to_vec1().unwrap()
-}
 
 fn logits_should_agree(config: &ModelConfig, adapters: &[Adapter]) {
     let weights = weights(config);
@@ -36,12 +24,12 @@ fn logits_should_agree(config: &ModelConfig, adapters: &[Adapter]) {
     let found = forced(&mut backend, 40, &cases);
     for (i, (case, found)) in cases.iter().zip(&found).enumerate() {
         let adapter = uses[i].map(|a| &adapters[a]);
-        let expected = oracle(config, &weights, adapter, &case.ids);
+        let expected = plain_logits(config, &weights, adapter, &case.ids);
         let scale = expected.iter().fold(1f32, |m, v| m.max(v.abs()));
         let error = difference(found, &expected) / scale;
         assert!(error < 1e-5, "case {i}: relative error {error}");
         if adapter.is_some() {
-            let base = oracle(config, &weights, None, &case.ids);
+            let base = plain_logits(config, &weights, None, &case.ids);
             assert!(
                 difference(&base, &expected) > 0.05,
                 "case {i}: the adapter must matter"
@@ -183,7 +171,7 @@ fn hidden_states_should_be_what_the_logits_are_products_of() {
     let weights = weights(&config);
     let (mut backend, _) = backend(&config, weights.clone(), 6, &[]);
     let ids = prompt(20, 1);
-    let logits = oracle(&config, &weights, None, &ids);
+    let logits = plain_logits(&config, &weights, None, &ids);
     let batch = openledger_engine::backend::StepBatch {
         positions: (0..20).collect(),
         sequences: vec![0; 20],

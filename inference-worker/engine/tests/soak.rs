@@ -80,7 +80,7 @@ impl Scene {
                         self.whole.fetch_add(1, Ordering::Relaxed);
                         break;
                     }
-                    Event::Failed(error) => panic!("adapter {which}: {error}"),
+                    other => panic!("adapter {which}: {other:?}"),
                 }
             }
             if got < OUTPUT {

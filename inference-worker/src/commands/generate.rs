@@ -45,6 +45,7 @@ pub fn run(args: GenerateArgs) -> Result<()> {
                 write!(out, "{}", decoder.push(token.id)?)?;
                 out.flush()?;
             }
+            Event::Prompt(_) | Event::Embedding(_) => {}
             Event::Finished(_) => {
                 writeln!(out, "{}", decoder.finish()?)?;
                 return Ok(());

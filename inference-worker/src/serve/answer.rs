@@ -172,6 +172,8 @@ impl Work {
                         }
                     }
                 }
+                // Neither is asked for here.
+                Some(Event::Prompt(_) | Event::Embedding(_)) => {}
                 Some(Event::Finished(end)) => {
                     let outcome = match end.reason {
                         FinishReason::Length => Outcome::Length,

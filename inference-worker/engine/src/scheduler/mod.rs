@@ -15,6 +15,7 @@ use crate::memory::prefix::BlockHash;
 use crate::memory::{GiveWay, Memory, Reserved};
 use queue::{FairQueue, Standing, Take};
 use std::collections::{BTreeMap, HashMap, HashSet};
+use std::ops::Range;
 
 /// Number of a sequence, growing in order of arrival.
 pub type SequenceId = u64;
@@ -30,6 +31,8 @@ pub struct Limits {
     pub step_rows: usize,
     /// Sequences that hold pages at the same time.
     pub running: usize,
+    /// Rows of one step whose logits are wanted although no token is drawn from them; at least 1.
+    pub scored_rows: usize,
     /// Pages of the longest sequence. They are never all taken by adapters that cannot give way.
     pub context_pages: usize,
     /// Pages of different adapters that one step reads; none for no bound. Two adapters
@@ -57,6 +60,18 @@ pub struct Arrival {
     pub blocks: Vec<BlockHash>,
     /// Where it stands in the queue.
     pub standing: Standing,
+    /// What is wanted of its rows beside the next token.
+    pub wanted: Wanted,
+}
+
+/// Positions whose outputs are wanted, beside the last one's: they are computed even where blocks with
+/// the same tokens are known.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Wanted {
+    /// The positions.
+    pub positions: Range<usize>,
+    /// Whether their logits are wanted, of which a step gives [`Limits::scored_rows`] only.
+    pub scored: bool,
 }
 
 /// Rows of one sequence in a step.
@@ -83,6 +98,19 @@ pub struct Plan {
     pub prefix: (usize, usize),
 }
 
+impl Plan {
+    /// Leaves out the last row of a sequence, from which a token was to be drawn.
+    pub fn shorten(&mut self, id: SequenceId) {
+        self.chunks.retain_mut(|chunk| {
+            if chunk.id == id {
+                chunk.rows -= 1;
+                chunk.complete = false;
+            }
+            chunk.rows > 0
+        });
+    }
+}
+
 #[derive(Debug)]
 struct Sequence {
     id: SequenceId,
@@ -94,6 +122,10 @@ struct Sequence {
     /// Names of the full blocks of the tokens known.
     blocks: Vec<BlockHash>,
     table: BlockTable,
+    /// What is wanted of its rows and was not computed yet.
+    wanted: Wanted,
+    /// Whether it is left out of steps.
+    paused: bool,
     /// Whether it is counted among those that wait for its adapter on the device.
     awaiting: bool,
     /// Number of the last step that had rows of it.
@@ -145,6 +177,8 @@ impl Scheduler {
             computed: 0,
             blocks: arrival.blocks,
             table: BlockTable::default(),
+            wanted: arrival.wanted,
+            paused: false,
             awaiting: false,
             stepped: 0,
         };
@@ -320,11 +354,14 @@ impl Scheduler {
     pub fn plan(&mut self, gate: impl Fn(AdapterId) -> Gate) -> Plan {
         self.steps += 1;
         let mut plan = Plan::default();
-        let mut budget = self.limits.step_rows;
+        let mut budget = Budget {
+            rows: self.limits.step_rows,
+            scored: self.limits.scored_rows,
+        };
         let mut adapters = StepAdapters::new(self.limits.step_adapter_pages);
         for rank in self.in_this_step(&mut adapters) {
-            if budget > 0 && self.make_room(rank, &mut plan, &mut budget) {
-                budget -= self.take_chunk(rank, budget, &mut plan);
+            if budget.rows > 0 && self.make_room(rank, &mut plan, &mut budget) {
+                self.take_chunk(rank, &mut budget, &mut plan);
             }
         }
         if plan.preempted.is_empty() {
@@ -338,9 +375,10 @@ impl Scheduler {
     /// adapters not all may: those left out longest come first, but for the one admitted first, which
     /// always moves on.
     fn in_this_step(&self, adapters: &mut StepAdapters) -> Vec<Rank> {
-        let mut ranks: Vec<Rank> = self.running.keys().copied().collect();
+        let running = self.running.iter().filter(|(_, s)| !s.paused);
+        let mut ranks: Vec<Rank> = running.map(|(rank, _)| *rank).collect();
         if adapters.bound.is_some() {
-            let first = ranks.first().copied();
+            let first = self.running.keys().next().copied();
             let stepped = |rank: &Rank| self.running.get(rank).map(|s| s.stepped);
             ranks.sort_by_key(|rank| (Some(*rank) != first, stepped(rank), *rank));
             ranks.retain(|rank| {
@@ -368,6 +406,8 @@ impl Scheduler {
             };
             let before = sequence.computed / PAGE_TOKENS;
             sequence.computed = chunk.start + chunk.rows;
+            let wanted = &mut sequence.wanted.positions;
+            wanted.start = wanted.start.max(sequence.computed).min(wanted.end);
             sequence.stepped = self.steps;
             self.queue.charge(sequence.standing, chunk.rows);
             let after = sequence.computed / PAGE_TOKENS;
@@ -384,6 +424,15 @@ impl Scheduler {
         if let Some(sequence) = rank.and_then(|rank| self.running.get_mut(rank)) {
             sequence.tokens += 1;
             sequence.blocks.extend(block);
+        }
+    }
+
+    /// Leaves a running sequence out of steps, or takes it in again. Its pages stay its own, unless one
+    /// admitted before needs them.
+    pub fn pause(&mut self, id: SequenceId, paused: bool) {
+        let rank = self.ranks.get(&id);
+        if let Some(sequence) = rank.and_then(|rank| self.running.get_mut(rank)) {
+            sequence.paused = paused;
         }
     }
 
@@ -414,7 +463,7 @@ impl Scheduler {
 
     /// Grows a running sequence's table to its known tokens, displacing those admitted later as needed.
     /// `false` when the sequence itself was displaced, before or now.
-    fn make_room(&mut self, rank: Rank, plan: &mut Plan, budget: &mut usize) -> bool {
+    fn make_room(&mut self, rank: Rank, plan: &mut Plan, budget: &mut Budget) -> bool {
         loop {
             let Some(sequence) = self.running.get_mut(&rank) else {
                 return false;
@@ -433,32 +482,44 @@ impl Scheduler {
                 self.memory.remove_running(adapter);
             }
             victim.computed = 0;
+            victim.paused = false;
             let id = victim.id;
-            self.displaced.insert(last, victim);
-            plan.preempted.push(id);
             plan.chunks.retain(|c| {
                 let keep = c.id != id;
                 if !keep {
-                    *budget += c.rows;
+                    budget.rows += c.rows;
+                    budget.scored += victim.wanted.scored_in(c.start, c.rows);
                 }
                 keep
             });
+            self.displaced.insert(last, victim);
+            plan.preempted.push(id);
         }
     }
 
-    fn take_chunk(&self, rank: Rank, budget: usize, plan: &mut Plan) -> usize {
+    fn take_chunk(&self, rank: Rank, budget: &mut Budget, plan: &mut Plan) {
         let Some(sequence) = self.running.get(&rank) else {
-            return 0;
+            return;
         };
-        let missing = sequence.tokens - sequence.computed;
-        let rows = missing.min(budget);
+        let (start, wanted) = (sequence.computed, &sequence.wanted);
+        let missing = sequence.tokens - start;
+        let mut rows = missing.min(budget.rows);
+        let scored = wanted.scored_in(start, rows);
+        if scored > budget.scored {
+            // Up to the first row that is one too many.
+            rows = wanted.positions.start.max(start) - start + budget.scored;
+        }
+        if rows == 0 {
+            return;
+        }
+        budget.rows -= rows;
+        budget.scored -= scored.min(budget.scored);
         plan.chunks.push(Chunk {
             id: sequence.id,
-            start: sequence.computed,
+            start,
             rows,
             complete: rows == missing,
         });
-        rows
     }
 
     /// Admits in the queue's order. Who waits for an adapter on its way lets others go first; who waits
@@ -466,12 +527,12 @@ impl Scheduler {
     fn admit(
         &mut self,
         plan: &mut Plan,
-        mut budget: usize,
+        mut budget: Budget,
         adapters: &mut StepAdapters,
         gate: impl Fn(AdapterId) -> Gate,
     ) {
         let places = self.limits.running.saturating_sub(self.running.len());
-        if budget == 0 || places == 0 {
+        if budget.rows == 0 || places == 0 {
             return;
         }
         // Those who wait for adapters on their way are passed over, however many they are.
@@ -497,7 +558,7 @@ impl Scheduler {
         }));
         for id in ids {
             let adapter = self.get(id).and_then(|s| s.standing.adapter);
-            if budget == 0 || self.running.len() >= self.limits.running {
+            if budget.rows == 0 || self.running.len() >= self.limits.running {
                 return;
             }
             match adapter.map_or(Gate::Open, &gate) {
@@ -513,7 +574,7 @@ impl Scheduler {
             // Beyond the bound on adapters it takes its turn in a later step.
             if adapters.fits(adapter, &self.memory) {
                 adapters.add(adapter, &self.memory);
-                budget -= self.take_chunk(rank, budget, plan);
+                self.take_chunk(rank, &mut budget, plan);
             }
         }
     }
@@ -523,7 +584,11 @@ impl Scheduler {
         let sequence = self.get(id)?;
         let (tokens, adapter) = (sequence.tokens, sequence.standing.adapter);
         // The last token is computed in any case: its logits are wanted.
-        let reusable = (tokens.saturating_sub(1) / PAGE_TOKENS).min(sequence.blocks.len());
+        let mut last = tokens.saturating_sub(1);
+        if !sequence.wanted.positions.is_empty() {
+            last = last.min(sequence.wanted.positions.start);
+        }
+        let reusable = (last / PAGE_TOKENS).min(sequence.blocks.len());
         let names = &sequence.blocks[..reusable];
         let (known, unused) = self.memory.known(names);
         // One page in hand for each sequence that runs: what is admitted is not displaced at once. The
@@ -578,6 +643,24 @@ impl Scheduler {
         plan.prefix.1 += sequence.computed;
         self.running.insert(rank, sequence);
         Some(rank)
+    }
+}
+
+/// What is left of a step.
+#[derive(Clone, Copy, Debug)]
+struct Budget {
+    rows: usize,
+    scored: usize,
+}
+
+impl Wanted {
+    /// How many of the rows from `start` on have their logits wanted.
+    fn scored_in(&self, start: usize, rows: usize) -> usize {
+        if !self.scored {
+            return 0;
+        }
+        let end = self.positions.end.min(start + rows);
+        end.saturating_sub(self.positions.start.max(start))
     }
 }
 

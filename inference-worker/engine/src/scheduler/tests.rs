@@ -7,6 +7,7 @@ fn scheduler(step_rows: usize, running: usize, pages: u32) -> Scheduler {
     let limits = Limits {
         step_rows,
         running,
+        scored_rows: 4,
         context_pages: 4.min(pages as usize),
         step_adapter_pages: None,
     };
@@ -266,10 +267,69 @@ fn what_a_prompt_begins_with_should_be_computed_once() {
 }
 
 #[test]
+fn rows_whose_logits_are_wanted_should_not_be_reused_and_be_few_in_a_step() {
+    let mut s = scheduler(64, 4, 20);
+    let blocks = BlockNames::new(None, &[0; 32]).extend(&[7; 40]);
+    let wanted = |positions, scored| Arrival {
+        tokens: 40,
+        blocks: blocks.clone(),
+        wanted: Wanted { positions, scored },
+        ..Arrival::default()
+    };
+    s.enqueue(1, wanted(0..0, false));
+    let step = plan(&mut s);
+    compute(&mut s, &step);
+    s.remove(1);
+    // From position 20 on: the block before is reused, then four rows whose logits are wanted.
+    s.enqueue(2, wanted(20..39, true));
+    let chunk = |id, start, rows, complete| Chunk {
+        id,
+        start,
+        rows,
+        complete,
+    };
+    let step = plan(&mut s);
+    assert_eq!(step.chunks, [chunk(2, 16, 8, false)]);
+    compute(&mut s, &step);
+    // The next has to wait for logits, not for hidden states.
+    s.enqueue(3, wanted(0..39, true));
+    s.enqueue(4, wanted(0..40, false));
+    let step = plan(&mut s);
+    assert_eq!(step.chunks, [chunk(2, 24, 4, false), chunk(4, 0, 40, true)]);
+    compute(&mut s, &step);
+    s.remove(4);
+    for start in [28, 32] {
+        let step = plan(&mut s);
+        assert_eq!(step.chunks, [chunk(2, start, 4, false)]);
+        compute(&mut s, &step);
+    }
+    // Three rows with logits and the last without.
+    let step = plan(&mut s);
+    assert_eq!(step.chunks, [chunk(2, 36, 4, true), chunk(3, 0, 1, false)]);
+}
+
+#[test]
+fn a_paused_sequence_should_keep_its_pages_and_take_no_part() {
+    let mut s = scheduler(64, 4, 20);
+    s.enqueue(1, arrival(20));
+    s.enqueue(2, arrival(20));
+    let step = plan(&mut s);
+    compute(&mut s, &step);
+    s.pause(1, true);
+    let step = plan(&mut s);
+    assert_eq!(ids(&step), [2]);
+    compute(&mut s, &step);
+    assert_eq!(s.table(1).len(), 2);
+    s.pause(1, false);
+    assert_eq!(ids(&plan(&mut s)), [1, 2]);
+}
+
+#[test]
 fn a_step_should_read_no_more_adapters_than_its_bound_and_leave_nobody_out_for_long() {
     let limits = Limits {
         step_rows: 64,
         running: 8,
+        scored_rows: 4,
         context_pages: 4,
         step_adapter_pages: Some(4),
     };
@@ -295,6 +355,10 @@ fn a_step_should_read_no_more_adapters_than_its_bound_and_leave_nobody_out_for_l
 struct Left {
     adapter: Option<u8>,
     output: usize,
+    /// Positions whose outputs are wanted and were not given.
+    missing: Range<usize>,
+    /// Of these, those whose logits are.
+    scored: Range<usize>,
 }
 
 proptest! {
@@ -309,7 +373,13 @@ proptest! {
         bound in prop::option::of(0usize..8),
         shared in 0usize..40,
     ) {
-        let limits = Limits { step_rows: 33, running: 8, context_pages: 4, step_adapter_pages: bound };
+        let limits = Limits {
+            step_rows: 33,
+            running: 8,
+            scored_rows: 3,
+            context_pages: 4,
+            step_adapter_pages: bound,
+        };
         let mut s = Scheduler::new(limits, pages);
         let mut left: BTreeMap<SequenceId, Left> = BTreeMap::new();
         for (i, (prompt, output, which, tenant, priority)) in requests.into_iter().enumerate() {
@@ -324,8 +394,15 @@ proptest! {
                 .map(|t| if t < shared { 7 } else { id as u32 })
                 .collect();
             let blocks = BlockNames::new(standing.adapter, &[0; 32]).extend(&tokens);
-            s.enqueue(id, Arrival { tokens: prompt, blocks, standing });
-            left.insert(id, Left { adapter: which, output });
+            // Of each third prompt all logits are wanted, of others all rows or none.
+            let wanted = Wanted {
+                positions: if id % 3 == 2 { 0..0 } else { 0..prompt - 1 },
+                scored: id.is_multiple_of(3),
+            };
+            let scored = if wanted.scored { 0..prompt - 1 } else { 0..0 };
+            let missing = wanted.positions.clone();
+            s.enqueue(id, Arrival { tokens: prompt, blocks, standing, wanted });
+            left.insert(id, Left { adapter: which, output, missing, scored });
         }
         // Adapters take 1 to 4 pages and some rounds to arrive.
         let size = |n: u8| u32::from(n % 4) + 1;
@@ -392,6 +469,18 @@ proptest! {
             });
             let rows: usize = step.chunks.iter().map(|c| c.rows).sum();
             prop_assert!(rows <= 33);
+            let mut scored = 0;
+            for chunk in &step.chunks {
+                let entry = left.get_mut(&chunk.id).expect("a live sequence");
+                let end = chunk.start + chunk.rows;
+                scored += entry.scored.end.min(end).saturating_sub(entry.scored.start.max(chunk.start));
+                entry.scored.start = entry.scored.start.max(end).min(entry.scored.end);
+                if !entry.missing.is_empty() {
+                    prop_assert!(chunk.start <= entry.missing.start, "a wanted row was skipped");
+                }
+                entry.missing.start = entry.missing.start.max(end).min(entry.missing.end);
+            }
+            prop_assert!(scored <= 3, "{scored} rows of logits");
             let coming = !arriving.is_empty() || reading.values().any(|rounds| *rounds > 0);
             let pinned = s.memory().pinned_pages() > 0;
             prop_assert!(rows > 0 || coming || pinned, "nothing runs and nothing comes");
@@ -409,6 +498,7 @@ proptest! {
                 let entry = left.get_mut(&id).expect("a live sequence");
                 entry.output -= 1;
                 if entry.output == 0 {
+                    prop_assert!(entry.missing.is_empty() && entry.scored.is_empty());
                     left.remove(&id);
                     s.remove(id);
                 }

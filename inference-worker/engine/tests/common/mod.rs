@@ -10,7 +10,7 @@ use openledger_engine::kv::{pages_for, PAGE_TOKENS};
 use openledger_engine::lora::LoraBatch;
 use openledger_engine::{Engine, EngineHandle, EngineOptions, Request, TokenStream};
 use openledger_model::{
-    Adapter, Family, LoraConfig, LoraPair, ModelConfig, Site, Targets, Weights,
+    forward, Adapter, Family, LoraConfig, LoraPair, ModelConfig, Site, Targets, Weights,
 };
 use std::sync::{mpsc, Arc};
 
@@ -96,6 +96,26 @@ pub fn prompt(len: usize, salt: usize) -> Vec<u32> {
     (0..len)
         .map(|i| ((i * i * 7 + i * 13 + salt * 29 + 5) % 101) as u32)
         .collect()
+}
+
+/// Logits `[tokens, vocabulary]` by the model crate's plain forward.
+pub fn plain_logits(
+    config: &ModelConfig,
+    weights: &Weights,
+    adapter: Option<&Adapter>,
+    ids: &[u32],
+) -> Vec<f32> {
+    let ids = Tensor::from_vec(ids.to_vec(), (1, ids.len()), &Device::Cpu).unwrap();
+    let logits = forward(config, weights, adapter, &ids).unwrap();
+    logits.flatten_all().unwrap().to_vec1().unwrap()
+}
+
+/// Log-probabilities by the definition.
+pub fn log_softmax(logits: &[f32]) -> Vec<f64> {
+    let most = logits.iter().fold(f32::MIN, |m, v| m.max(*v));
+    let sum: f64 = logits.iter().map(|v| f64::from(v - most).exp()).sum();
+    let normaliser = f64::from(most) + sum.ln();
+    logits.iter().map(|v| f64::from(*v) - normaliser).collect()
 }
 
 /// The tokens of an answer that ends well.
@@ -210,6 +230,25 @@ pub fn backend(
         })
         .collect();
     (backend, loaded)
+}
+
+/// Hidden states `[ids, hidden]` after the last norm.
+pub fn hidden(
+    backend: &mut dyn Backend,
+    adapter: Option<&Arc<DeviceAdapter>>,
+    ids: &[u32],
+) -> Vec<f32> {
+    let rows = ids.len() as u32;
+    let batch = StepBatch {
+        lora: LoraBatch::group(&mut [()], |()| adapter, |()| ids.len()),
+        tokens: ids.to_vec(),
+        positions: (0..rows).collect(),
+        sequences: vec![0; ids.len()],
+        tables: vec![(0..pages_for(ids.len()) as u32).collect()],
+        embedded: (0..rows).collect(),
+        ..StepBatch::default()
+    };
+    backend.step(&batch).unwrap().hidden.to_vec()
 }
 
 /// Logits of every position of every case, all cases in the same steps: a ragged prefill, then one row
