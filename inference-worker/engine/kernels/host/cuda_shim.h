@@ -5,6 +5,10 @@
 // does not meet is an error, not a hang: a barrier that some threads of a block do not reach, an
 // exchange without all lanes. The order of blocks and fibers can be reversed; a kernel whose result
 // changes with it reads what another thread writes without waiting.
+//
+// The state is one for the library: launches beside each other need a copy of it each. It is not the
+// thread's, because kernels reach for it at every step, and in a library that is loaded at run time
+// that would be a call each time.
 #pragma once
 
 #include "fibers.h"
@@ -17,8 +21,8 @@
 #define __device__
 #define __global__
 #define __launch_bounds__(threads)
-// All fibers of a block are on one thread of the system.
-#define __shared__ static thread_local
+// All fibers of a block are on one thread of the system, and one launch runs in a library at a time.
+#define __shared__ static
 #define KERNEL(threads) static void
 
 struct uint4 {
@@ -54,14 +58,14 @@ struct Fiber {
     alignas(16) unsigned char offered[2][MOST_EXCHANGED];
 };
 
-static thread_local Fiber fibers[MOST_THREADS];
-static thread_local Stacks stacks;
-static thread_local Context scheduler;
-static thread_local uint32_t current;
-static thread_local bool backwards;
-static thread_local void (*body)(void*);
-static thread_local void* argument;
-static thread_local Index thread_index, block_index, block_size, grid_size;
+static Fiber fibers[MOST_THREADS];
+static Stacks stacks;
+static Context scheduler;
+static uint32_t current;
+static bool backwards;
+static void (*body)(void*);
+static void* argument;
+static Index thread_index, block_index, block_size, grid_size;
 
 inline void wait(State state) {
     Fiber& fiber = fibers[current];

@@ -11,6 +11,7 @@ pub mod device;
 #[cfg(feature = "host-kernels")]
 pub mod host;
 pub mod launch;
+pub mod selftest;
 pub mod sources;
 
 pub use compiler::{CompileError, Compiler, Target};

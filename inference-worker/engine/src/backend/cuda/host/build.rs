@@ -22,6 +22,31 @@ const SHIM: &[(&str, &str)] = &[
     ),
 ];
 
+/// A copy of a library, so that loading it does not give the one that is loaded already. The file is gone
+/// when it is loaded.
+pub(super) struct Copy(PathBuf);
+
+impl Copy {
+    pub(super) fn of(library: &Path) -> Result<Self, HostError> {
+        let number = DRAFTS.fetch_add(1, Ordering::Relaxed);
+        let path = library.with_extension(format!("{}-{number}.so", std::process::id()));
+        let copied = fs::copy(library, &path).map_err(in_file(&path));
+        let copy = Self(path);
+        copied.map(|_| copy)
+    }
+
+    pub(super) fn path(&self) -> &Path {
+        &self.0
+    }
+}
+
+impl Drop for Copy {
+    fn drop(&mut self) {
+        // At worst a file stays that nobody will load.
+        let _ = fs::remove_file(&self.0);
+    }
+}
+
 static DRAFTS: AtomicU64 = AtomicU64::new(0);
 
 /// The path of a library of these kernels: found beside the program that runs, or built now. It appears
@@ -150,12 +175,6 @@ impl Compiler {
         #[cfg(target_arch = "x86_64")]
         if std::arch::is_x86_feature_detected!("fma") {
             flags.push("-mfma".to_owned());
-        }
-        // The shim's state and the kernels' shared memory belong to a thread; GCC's other way of finding
-        // them is a call each time. Clang is only now learning this one.
-        #[cfg(target_arch = "x86_64")]
-        if self.version.contains("Free Software Foundation") {
-            flags.push("-mtls-dialect=gnu2".to_owned());
         }
         flags
     }

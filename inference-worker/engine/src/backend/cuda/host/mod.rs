@@ -11,8 +11,8 @@ use super::sources::{Options, Source, HEADERS, SOURCES};
 use libloading::Library;
 use std::collections::HashMap;
 use std::ffi::c_void;
-use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use thiserror::Error;
 
 /// Kernels that are wrong on purpose, for what a launch finds.
@@ -74,11 +74,39 @@ pub enum Order {
 /// Grid, threads, whether reversed, arguments; see `kernels/host/cuda_shim.h`.
 type LaunchFn = unsafe extern "C" fn(*const u32, u32, i32, *const *mut c_void) -> i32;
 
-/// Kernels compiled for the CPU.
+/// Kernels compiled for the CPU. Each launch has a copy of the library to itself, so threads do not wait
+/// for each other.
 pub struct HostKernels {
+    path: PathBuf,
+    names: Vec<&'static str>,
+    idle: Mutex<Vec<Instance>>,
+}
+
+/// A copy of a library of kernels.
+struct Instance {
     launches: HashMap<&'static str, LaunchFn>,
     /// The functions are in it.
     _library: Library,
+}
+
+impl Instance {
+    fn load(path: &Path, names: &[&'static str]) -> Result<Self, HostError> {
+        let copy = build::Copy::of(path)?;
+        // SAFETY: the library has been built from text of this crate; it has no initialisers of its own.
+        let library = unsafe { Library::new(copy.path()) }?;
+        let mut launches = HashMap::new();
+        for kernel in names {
+            let symbol = format!("launch_{kernel}");
+            // SAFETY: every `launch_` function is made by the macro LAUNCH with this signature, and
+            // stays where it is as long as the library, which is kept beside it.
+            let launch = unsafe { *library.get::<LaunchFn>(symbol.as_bytes())? };
+            launches.insert(*kernel, launch);
+        }
+        Ok(Self {
+            launches,
+            _library: library,
+        })
+    }
 }
 
 impl HostKernels {
@@ -109,21 +137,17 @@ impl HostKernels {
         headers: &[(&str, &str)],
     ) -> Result<Self, HostError> {
         let path = build::library(options, sources, headers)?;
-        // SAFETY: the library has just been built from text of this crate; it has no initialisers of
-        // its own.
-        let library = unsafe { Library::new(path) }?;
-        let mut launches = HashMap::new();
-        for kernel in sources.iter().flat_map(|source| source.kernels) {
-            let symbol = format!("launch_{kernel}");
-            // SAFETY: every `launch_` function is made by the macro LAUNCH with this signature, and
-            // stays where it is as long as the library, which is kept beside it.
-            let launch = unsafe { *library.get::<LaunchFn>(symbol.as_bytes())? };
-            launches.insert(*kernel, launch);
-        }
+        let names: Vec<_> = sources.iter().flat_map(|s| s.kernels).copied().collect();
+        let first = Instance::load(&path, &names)?;
         Ok(Self {
-            launches,
-            _library: library,
+            path,
+            names,
+            idle: Mutex::new(vec![first]),
         })
+    }
+
+    fn idle(&self) -> MutexGuard<'_, Vec<Instance>> {
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Runs a kernel to its end. An empty grid is nothing to do.
@@ -157,16 +181,24 @@ impl HostKernels {
             grid,
             threads,
         } = launch;
-        let run = self
-            .launches
-            .get(kernel)
-            .ok_or(HostError::Unknown(kernel))?;
         if launch.is_empty() {
             return Ok(());
         }
+        let idle = self.idle().pop();
+        let instance = match idle {
+            Some(instance) => instance,
+            None => Instance::load(&self.path, &self.names)?,
+        };
+        let run = instance
+            .launches
+            .get(kernel)
+            .ok_or(HostError::Unknown(kernel))?;
         let reversed = i32::from(order == Order::Reversed);
-        // SAFETY: the grid has its three numbers; the arguments are the caller's promise.
-        match unsafe { run(grid.as_ptr(), threads, reversed, arguments.as_ptr()) } {
+        // SAFETY: the grid has its three numbers; the arguments are the caller's promise; nobody else
+        // runs in this copy of the library.
+        let outcome = unsafe { run(grid.as_ptr(), threads, reversed, arguments.as_ptr()) };
+        self.idle().push(instance);
+        match outcome {
             0 => Ok(()),
             1 => Err(HostError::NotMet(kernel)),
             2 => Err(HostError::Block { kernel, threads }),

@@ -1,0 +1,197 @@
+//! Checks of `gemm.cu`.
+
+use super::bench::{Bench, Format, Output};
+use super::number::{fp8_value, Chain, Real};
+use super::{Check, Extent, Failure};
+use crate::backend::cuda::calls::{Gemm, GemmFp8, GemmInt4, GemmInt8, GemmLogits};
+use crate::backend::cuda::Address;
+
+/// Rows, outputs, inputs.
+pub(super) type Shape = (usize, usize, usize);
+
+pub(super) fn checks(extent: Extent) -> Vec<Check> {
+    let mut shapes = vec![
+        (1, 1, 1),
+        (1, 64, 16),
+        (3, 65, 17),
+        (64, 63, 64),
+        (65, 130, 77),
+        (17, 200, 150),
+    ];
+    if extent == Extent::Full {
+        shapes.extend([(1, 4096, 4096), (33, 6144, 4096), (128, 4096, 14_336)]);
+    }
+    let mut checks = Vec::new();
+    for shape in shapes {
+        checks.push(Check::new("gemm", shape, move |b| plain(b, shape, false)));
+        checks.push(Check::new("gemm_logits", shape, move |b| {
+            plain(b, shape, true)
+        }));
+        let even = (shape.0, shape.1, shape.2.next_multiple_of(2));
+        for group in [2, 32, 128, even.2] {
+            checks.push(Check::new("gemm_int8", (shape, group), move |b| {
+                int8(b, shape, group)
+            }));
+            checks.push(Check::new("gemm_int4", (even, group), move |b| {
+                int4(b, even, group)
+            }));
+        }
+        checks.push(Check::new("gemm_fp8", shape, move |b| fp8(b, shape)));
+    }
+    checks
+}
+
+/// Every number of `y` is the dot product of a row and a weight, both by index.
+fn expect<W: Into<Real>>(
+    b: &mut Bench<'_>,
+    y: &Output,
+    x: &[f32],
+    (_, outputs, inputs): Shape,
+    wide: bool,
+    weight: impl Fn(usize, usize) -> W,
+) -> Result<(), Failure> {
+    let storage = b.storage;
+    b.expect("y", y, |i| {
+        let row = &x[i / outputs * inputs..][..inputs];
+        let pairs = row
+            .iter()
+            .zip(0..)
+            .map(|(x, k)| (*x, weight(i % outputs, k)));
+        let sum = Real::dot(pairs, Chain::of(inputs));
+        if wide {
+            sum
+        } else {
+            sum.stored(storage)
+        }
+    })
+}
+
+fn plain(b: &mut Bench<'_>, shape: Shape, wide: bool) -> Result<(), Failure> {
+    let (rows, outputs, inputs) = shape;
+    let x = b.random(rows * inputs)?;
+    let w = b.random(outputs * inputs)?;
+    let format = if wide { Format::F32 } else { Format::Scalar };
+    let y = b.output(format, rows * outputs)?;
+    let call = Gemm {
+        y: y.at,
+        x: x.at,
+        w: w.at,
+        rows: rows as u32,
+        outputs: outputs as u32,
+        inputs: inputs as u32,
+    };
+    if wide {
+        b.launch(&GemmLogits {
+            y: call.y,
+            x: call.x,
+            w: call.w,
+            rows: call.rows,
+            outputs: call.outputs,
+            inputs: call.inputs,
+        })?;
+        return expect(b, &y, &x.values, shape, true, |o, k| {
+            w.values[o * inputs + k]
+        });
+    }
+    b.launch(&call)?;
+    expect(b, &y, &x.values, shape, false, |o, k| {
+        w.values[o * inputs + k]
+    })?;
+
+    // The last row alone has the same bits.
+    let last = b.tensor(x.values[(rows - 1) * inputs..].to_vec())?;
+    let alone = b.output(format, outputs)?;
+    b.launch(&Gemm {
+        y: alone.at,
+        x: last.at,
+        rows: 1,
+        ..call
+    })?;
+    let within = b.part(&y, (rows - 1) * outputs, outputs)?;
+    b.expect_same_bytes("a row alone and in a batch", &alone, &within)
+}
+
+/// A scale for each group of a row's inputs.
+fn scales(b: &mut Bench<'_>, count: usize) -> Result<(Address, Vec<f32>), Failure> {
+    let scales = b.numbers(count);
+    Ok((b.plain(&scales)?, scales))
+}
+
+fn int8(b: &mut Bench<'_>, shape: Shape, group: usize) -> Result<(), Failure> {
+    let (rows, outputs, inputs) = shape;
+    let groups = inputs.div_ceil(group);
+    let x = b.random(rows * inputs)?;
+    let codes: Vec<i8> = (0..outputs * inputs)
+        .map(|_| b.below(256) as u8 as i8)
+        .collect();
+    let w = b.plain(&codes)?;
+    let (at, scales) = scales(b, outputs * groups)?;
+    let y = b.output(Format::Scalar, rows * outputs)?;
+    b.launch(&GemmInt8 {
+        y: y.at,
+        x: x.at,
+        w,
+        scales: at,
+        group: group as u32,
+        rows: rows as u32,
+        outputs: outputs as u32,
+        inputs: inputs as u32,
+    })?;
+    expect(b, &y, &x.values, shape, false, |o, k| {
+        Real::from(f32::from(codes[o * inputs + k])).by(scales[o * groups + k / group])
+    })
+}
+
+fn int4(b: &mut Bench<'_>, shape: Shape, group: usize) -> Result<(), Failure> {
+    let (rows, outputs, inputs) = shape;
+    let groups = inputs.div_ceil(group);
+    let x = b.random(rows * inputs)?;
+    let codes: Vec<i32> = (0..outputs * inputs)
+        .map(|_| b.below(16) as i32 - 8)
+        .collect();
+    let bytes: Vec<u8> = codes
+        .chunks_exact(2)
+        .map(|pair| (pair[0] & 15) as u8 + 16 * (pair[1] & 15) as u8)
+        .collect();
+    let w = b.plain(&bytes)?;
+    let (at, scales) = scales(b, outputs * groups)?;
+    let y = b.output(Format::Scalar, rows * outputs)?;
+    b.launch(&GemmInt4 {
+        y: y.at,
+        x: x.at,
+        w,
+        scales: at,
+        group: group as u32,
+        rows: rows as u32,
+        outputs: outputs as u32,
+        inputs: inputs as u32,
+    })?;
+    expect(b, &y, &x.values, shape, false, |o, k| {
+        Real::from(codes[o * inputs + k] as f32).by(scales[o * groups + k / group])
+    })
+}
+
+fn fp8(b: &mut Bench<'_>, shape: Shape) -> Result<(), Failure> {
+    let (rows, outputs, inputs) = shape;
+    let x = b.random(rows * inputs)?;
+    // Every code but the two NaNs.
+    let codes: Vec<u8> = (0..outputs * inputs)
+        .map(|_| b.below(127) as u8 | (b.below(2) as u8) << 7)
+        .collect();
+    let w = b.plain(&codes)?;
+    let (at, scales) = scales(b, outputs)?;
+    let y = b.output(Format::Scalar, rows * outputs)?;
+    b.launch(&GemmFp8 {
+        y: y.at,
+        x: x.at,
+        w,
+        scales: at,
+        rows: rows as u32,
+        outputs: outputs as u32,
+        inputs: inputs as u32,
+    })?;
+    let values: Vec<f32> = (0..=255).map(|code| fp8_value(code) as f32).collect();
+    expect(b, &y, &x.values, shape, false, |o, k| {
+        Real::from(values[usize::from(codes[o * inputs + k])]).by(scales[o])
+    })
+}
