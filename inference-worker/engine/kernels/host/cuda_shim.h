@@ -229,7 +229,7 @@ inline uint32_t __float_as_uint(float value) {
 
 // A kernel as a function of the arguments of cuLaunchKernel.
 #define LAUNCH(name)                                                                             \
-    extern "C" int launch_##name(const uint32_t* grid, uint32_t threads, int reversed,           \
-                                 void** arguments) {                                             \
+    extern "C" __attribute__((visibility("default"))) int launch_##name(                        \
+        const uint32_t* grid, uint32_t threads, int reversed, void** arguments) {                \
         return shim::launch(name, grid, threads, reversed, arguments);                           \
     }

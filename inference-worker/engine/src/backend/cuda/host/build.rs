@@ -165,6 +165,8 @@ impl Compiler {
             // Contraction would be the compiler's choice; the device compiler gets --fmad=false.
             "-ffp-contract=off",
             "-fPIC",
+            // Shared memory of a template would else be one for all libraries that have it.
+            "-fvisibility=hidden",
             "-shared",
             // For the device's compiler.
             "-Wno-unknown-pragmas",
