@@ -8,6 +8,20 @@
 #define ATTENTION_THREADS 128u
 #define DIMS ((HEAD_DIM + 127) / 128)
 
+// Dimensions of a key that are read at once. Keys of other widths do not start on 16 bytes.
+#if HEAD_DIM % 8 == 0
+#define KEY_STEP 8u
+__device__ inline void load_key(const Scalar* from, float (&to)[KEY_STEP]) {
+    load8(from, to);
+}
+#else
+#define KEY_STEP 2u
+__device__ inline void load_key(const Scalar* from, float (&to)[KEY_STEP]) {
+    to[0] = to_float(from[0]);
+    to[1] = to_float(from[1]);
+}
+#endif
+
 // Shared memory of a block that attends with up to Q queries.
 template <int Q>
 struct Attention {
@@ -41,13 +55,13 @@ __device__ inline void attend_chunk(Attention<Q>& shared, float (&sums)[Q][DIMS]
         for (int i = 0; i < Q; i++) {
             products[i] = 0.0f;
         }
-        for (u32 d = 0; d < HEAD_DIM; d += 8) {
-            float values[8];
-            load8(key + d, values);
+        for (u32 d = 0; d < HEAD_DIM; d += KEY_STEP) {
+            float values[KEY_STEP];
+            load_key(key + d, values);
 #pragma unroll
             for (int i = 0; i < Q; i++) {
 #pragma unroll
-                for (int j = 0; j < 8; j++) {
+                for (u32 j = 0; j < KEY_STEP; j++) {
                     products[i] = fmaf(shared.query[i][d + j], values[j], products[i]);
                 }
             }

@@ -12,8 +12,8 @@ typedef unsigned short u16;
 typedef unsigned int u32;
 typedef unsigned long long u64;
 
-#if HEAD_DIM % 8 != 0 || HEAD_DIM < 8 || HEAD_DIM > 256
-#error "HEAD_DIM is a multiple of 8 up to 256"
+#if HEAD_DIM % 2 != 0 || HEAD_DIM < 2 || HEAD_DIM > 256
+#error "HEAD_DIM is an even number up to 256"
 #endif
 
 #ifndef KERNEL

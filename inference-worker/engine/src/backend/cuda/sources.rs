@@ -67,7 +67,7 @@ pub enum Storage {
 pub struct Options {
     /// How tensors are stored.
     pub storage: Storage,
-    /// Dimensions of one attention head: a multiple of 8 up to 256.
+    /// Dimensions of one attention head: an even number up to 256.
     pub head_dim: u32,
 }
 
