@@ -1,16 +1,18 @@
 //! Starting an engine, and the handle through which everything else reaches it.
 
 use crate::adapters::host::HostCache;
-use crate::adapters::image::AdapterImage;
+use crate::adapters::image::{AdapterImage, Arrangement};
 use crate::adapters::loader::Loader;
 use crate::adapters::residency::Residency;
 use crate::adapters::{AdapterId, AdapterSource, Origin, Registry};
 use crate::backend::cpu::CpuBackend;
+use crate::backend::cuda::model::FromWeights;
+use crate::backend::cuda::{CudaBackend, Room};
 use crate::backend::{Backend, Copier};
 use crate::embedding::{EmbedRequest, PendingEmbedding, Pooling};
 use crate::error::{AdapterError, EngineError, SubmitError};
 use crate::kv::{pages_for, PAGE_TOKENS};
-use crate::options::EngineOptions;
+use crate::options::{BackendOptions, EngineOptions};
 use crate::queue_room::{Place, QueueRoom};
 use crate::request::{Request, TokenStream};
 use crate::scheduler::Limits;
@@ -50,28 +52,48 @@ impl Engine {
             .map_or(config.max_position_embeddings, |c| {
                 c.min(config.max_position_embeddings)
             });
-        let one = pages_for(context);
-        let pages = match options.arena_pages {
-            Some(pages) => pages,
-            None => {
-                let page_bytes = CpuBackend::page_bytes_of(config).max(1);
-                let kv = (one * DEFAULT_KV_CONTEXTS)
-                    .min(DEFAULT_KV_BYTES / page_bytes)
-                    .max(one);
-                u32::try_from(kv + DEFAULT_ADAPTER_BYTES / page_bytes)
-                    .map_err(|_| EngineError::Options("the context is too long".to_owned()))?
-            }
-        };
-        if pages == 0 {
+        if options.arena_pages == Some(0) {
             return Err(EngineError::Options(
                 "arena_pages must be at least 1".to_owned(),
             ));
         }
         // One sequence must always fit by itself: that every request finishes rests on it.
-        let context = context.min(pages as usize * PAGE_TOKENS);
-        let backend = CpuBackend::new(config, weights, pages, context)?;
-        EngineHandle::spawn(config, Box::new(backend), pages, context, options)
+        let fitting = |pages: u32| context.min(pages as usize * PAGE_TOKENS);
+        let (backend, pages): (Box<dyn Backend>, u32) = match &options.backend {
+            BackendOptions::Cpu => {
+                let pages = match options.arena_pages {
+                    Some(pages) => pages,
+                    None => default_pages(config, context)?,
+                };
+                let backend = CpuBackend::new(config, weights, pages, fitting(pages))?;
+                (Box::new(backend), pages)
+            }
+            BackendOptions::Cuda(cuda) => {
+                let room = Room {
+                    pages: options.arena_pages,
+                    context: options.arena_pages.map_or(context, fitting),
+                    rows: options.max_step_rows,
+                };
+                let mut filler = FromWeights { weights: &weights };
+                let backend = CudaBackend::new(config, &mut filler, cuda, room)?;
+                let pages = backend.pages();
+                (Box::new(backend), pages)
+            }
+        };
+        let context = fitting(pages);
+        EngineHandle::spawn(config, backend, pages, context, options)
     }
+}
+
+/// Pages of an arena in the memory of the host when nothing else is asked for.
+fn default_pages(config: &ModelConfig, context: usize) -> Result<u32, EngineError> {
+    let page_bytes = CpuBackend::page_bytes_of(config).max(1);
+    let one = pages_for(context);
+    let kv = (one * DEFAULT_KV_CONTEXTS)
+        .min(DEFAULT_KV_BYTES / page_bytes)
+        .max(one);
+    u32::try_from(kv + DEFAULT_ADAPTER_BYTES / page_bytes)
+        .map_err(|_| EngineError::Options("the context is too long".to_owned()))
 }
 
 /// A running engine; clones reach the same one. It stops when the last clone is dropped.
@@ -277,12 +299,15 @@ impl EngineHandle {
         self.hold(self.inner.copier.lay_out(adapter)?)
     }
 
-    /// [`Self::load_adapter`] for one that is laid out already.
+    /// [`Self::load_adapter`] for one that is laid out already, as [`Self::arrangement`] says.
     ///
     /// # Errors
-    /// When it does not fit the host's memory or the device.
+    /// When it does not fit the host's memory or the device, or lies as the device cannot read it.
     pub fn hold(&self, image: AdapterImage) -> Result<AdapterId, AdapterError> {
         let (id, needed) = (image.table().id(), image.table().bytes());
+        if image.table().arrangement() != self.inner.copier.arrangement() {
+            return Err(AdapterError::Arrangement);
+        }
         let most = self.inner.most_adapter_bytes;
         if needed > most {
             return Err(AdapterError::TooLarge { needed, most });
@@ -354,6 +379,11 @@ impl EngineHandle {
     /// The adapters that can be asked for, and their aliases.
     pub fn adapters(&self) -> &Registry {
         &self.inner.adapters
+    }
+
+    /// How adapters lie in this engine's memory.
+    pub fn arrangement(&self) -> Arrangement {
+        self.inner.copier.arrangement()
     }
 
     /// The base model's configuration.
@@ -459,6 +489,10 @@ mod tests {
     struct Broken;
 
     impl Copier for Broken {
+        fn arrangement(&self) -> Arrangement {
+            Arrangement::Panels
+        }
+
         fn lay_out(&self, _: &Adapter) -> Result<AdapterImage, AdapterError> {
             panic!("deliberate")
         }

@@ -1,6 +1,7 @@
 //! What can go wrong, by who has to act.
 
 use crate::adapters::AdapterId;
+use crate::backend::cuda::device::DeviceError;
 use std::time::Duration;
 use thiserror::Error;
 
@@ -18,6 +19,9 @@ pub enum EngineError {
         /// What does not fit.
         reason: String,
     },
+    /// The device cannot be used, or has no room for the model.
+    #[error("{0}")]
+    Device(#[from] DeviceError),
     /// The operating system gave no thread.
     #[error("no thread for the engine: {0}")]
     Thread(String),
@@ -60,6 +64,9 @@ pub enum AdapterError {
         /// What does not fit.
         reason: String,
     },
+    /// It was laid out for another kind of device.
+    #[error("the adapter was laid out for another kind of device than this engine's")]
+    Arrangement,
     /// The pool's bytes are taken.
     #[error("the adapter needs {needed} bytes, {free} are free")]
     PoolFull {
@@ -186,4 +193,10 @@ pub enum StepError {
     /// The backend failed.
     #[error("backend: {0}")]
     Backend(String),
+}
+
+impl From<DeviceError> for StepError {
+    fn from(error: DeviceError) -> Self {
+        Self::Backend(error.to_string())
+    }
 }

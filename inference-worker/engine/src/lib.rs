@@ -26,7 +26,7 @@ pub use constraint::{ConstraintError, TokenConstraint, TokenMask};
 pub use embedding::{EmbedRequest, PendingEmbedding, Pooling};
 pub use engine::{Engine, EngineHandle};
 pub use error::{AdapterError, EngineError, StepError, SubmitError};
-pub use options::EngineOptions;
+pub use options::{BackendOptions, EngineOptions};
 pub use request::{
     Event, FinishReason, Finished, Logprobs, Request, Sharing, StopCheck, Token, TokenStream,
 };

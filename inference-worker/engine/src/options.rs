@@ -1,18 +1,31 @@
 //! How an engine is set up.
 
+use crate::backend::cuda::CudaOptions;
 use crate::error::EngineError;
 use std::time::Duration;
+
+/// Where steps are computed.
+#[derive(Clone, Debug, Default)]
+pub enum BackendOptions {
+    /// On the CPU.
+    #[default]
+    Cpu,
+    /// On a GPU. When it cannot be used the engine does not start: it never takes the CPU instead.
+    Cuda(CudaOptions),
+}
 
 /// Options of an engine. The default suits a small model on a small machine.
 #[derive(Clone, Debug)]
 pub struct EngineOptions {
+    /// Where steps are computed.
+    pub backend: BackendOptions,
     /// Threads that compute; none takes all cores.
     pub threads: Option<usize>,
     /// Tokens of the context; none takes the model's. Never above the model's.
     pub max_context: Option<usize>,
     /// Pages of the device's arena, which holds adapters as well as keys and values, 16 tokens to a
     /// page; none takes room for eight full contexts, within 256 MiB but at least for one, and 128 MiB
-    /// of adapters.
+    /// of adapters; on a GPU, most of the memory that the weights leave.
     pub arena_pages: Option<u32>,
     /// Rows of one step, prefill and decode together.
     pub max_step_rows: usize,
@@ -43,6 +56,7 @@ pub struct EngineOptions {
 impl Default for EngineOptions {
     fn default() -> Self {
         Self {
+            backend: BackendOptions::default(),
             threads: None,
             max_context: None,
             arena_pages: None,

@@ -31,6 +31,17 @@ impl Bf16 {
         (bits & 0xffff == 0).then_some(Self((bits >> 16) as u16))
     }
 
+    /// The nearest to a finite f32, ties to even.
+    pub fn nearest(value: f32) -> Self {
+        let bits = value.to_bits();
+        Self(((bits + 0x7fff + (bits >> 16 & 1)) >> 16) as u16)
+    }
+
+    /// Its bits.
+    pub fn to_bits(self) -> u16 {
+        self.0
+    }
+
     /// The value as f32, exactly.
     pub fn to_f32(self) -> f32 {
         f32::from_bits(u32::from(self.0) << 16)
@@ -83,6 +94,42 @@ impl Element {
             Self::F32
         }
     }
+
+    /// Words that so many values take.
+    pub fn words(self, values: usize) -> usize {
+        match self {
+            Self::F32 => values,
+            Self::Bf16 => values.div_ceil(2),
+        }
+    }
+
+    /// Stores values one after the other, rounded to the nearest, in words that are zero before.
+    ///
+    /// # Panics
+    /// When there are fewer words than they take.
+    pub fn lay_out(self, values: &[f32], words: &mut [u32]) {
+        match self {
+            Self::F32 => {
+                for (word, v) in words[..values.len()].iter_mut().zip(values) {
+                    *word = v.to_bits();
+                }
+            }
+            Self::Bf16 => {
+                for (i, v) in values.iter().enumerate() {
+                    words[i / 2] |= half_word(i, u32::from(Bf16::nearest(*v).to_bits()));
+                }
+            }
+        }
+    }
+}
+
+/// The bits of value number `i` in its place within their word.
+fn half_word(i: usize, bits: u32) -> u32 {
+    if i % 2 == LOW_HALF {
+        bits
+    } else {
+        bits << 16
+    }
 }
 
 /// Shape of a matrix in panels.
@@ -127,12 +174,7 @@ impl PanelShape {
             }
             Element::Bf16 => {
                 for (place, v) in self.places(rows) {
-                    let bits = v.to_bits() >> 16;
-                    words[place / 2] |= if place % 2 == LOW_HALF {
-                        bits
-                    } else {
-                        bits << 16
-                    };
+                    words[place / 2] |= half_word(place, v.to_bits() >> 16);
                 }
             }
         }
@@ -285,6 +327,25 @@ mod tests {
                 assert_eq!(row, expected);
             }
         }
+    }
+
+    #[test]
+    fn values_in_rows_should_be_rounded_to_the_nearest_bf16() {
+        let values = [1.0, 1.003_906_3, 1.011_718_8, -0.1, 3.0];
+        let mut words = vec![0; Element::Bf16.words(values.len())];
+        Element::Bf16.lay_out(&values, &mut words);
+        let halves: Vec<f32> = words
+            .iter()
+            .flat_map(|word| {
+                word.to_ne_bytes()
+                    .chunks(2)
+                    .map(|h| u16::from_ne_bytes([h[0], h[1]]))
+                    .collect::<Vec<_>>()
+            })
+            .map(|bits| Bf16(bits).to_f32())
+            .collect();
+        // Halfway between two goes to the even one.
+        assert_eq!(halves, [1.0, 1.0, 1.015_625, -0.100_097_656, 3.0, 0.0]);
     }
 
     #[test]

@@ -65,7 +65,7 @@ fn logits_should_be_those_of_the_reference(model: &str, adapters: &[&str]) {
             adapter: n.checked_sub(1).map(|n| Arc::clone(&loaded[n])),
         })
         .collect();
-    let found = forced(&mut backend, 80, &cases);
+    let found = forced(&mut *backend, 80, &cases);
     for ((p, n), found) in uses.iter().zip(&found) {
         let (name, reference) = (names[*n], &references[*n][*p]);
         let error = difference(found, reference);

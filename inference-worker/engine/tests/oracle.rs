@@ -5,7 +5,7 @@ mod common;
 use common::*;
 use openledger_engine::adapters::image::{AdapterImage, DeviceAdapter};
 use openledger_engine::backend::Backend;
-use openledger_model::{Adapter, ModelConfig, RopeScaling, Targets};
+use openledger_model::{Adapter, ModelConfig, RopeScaling, Site, Targets};
 use std::sync::Arc;
 
 fn logits_should_agree(config: &ModelConfig, adapters: &[Adapter]) {
@@ -21,7 +21,7 @@ fn logits_should_agree(config: &ModelConfig, adapters: &[Adapter]) {
             adapter: adapter.map(|a: usize| Arc::clone(&loaded[a])),
         })
         .collect();
-    let found = forced(&mut backend, 40, &cases);
+    let found = forced(&mut *backend, 40, &cases);
     for (i, (case, found)) in cases.iter().zip(&found).enumerate() {
         let adapter = uses[i].map(|a| &adapters[a]);
         let expected = plain_logits(config, &weights, adapter, &case.ids);
@@ -90,9 +90,9 @@ fn every_position_should_have_the_same_bits_alone_and_in_the_batch() {
         adapter: (i % 4).checked_sub(1).map(|a| Arc::clone(&loaded[a])),
     };
     let cases: Vec<Case> = (0..10).map(case).collect();
-    let together = forced(&mut backend, 60, &cases);
+    let together = forced(&mut *backend, 60, &cases);
     for (i, together) in together.iter().enumerate() {
-        assert!(forced(&mut backend, 60, &[case(i)])[0] == *together, "{i}");
+        assert!(forced(&mut *backend, 60, &[case(i)])[0] == *together, "{i}");
     }
 }
 
@@ -105,13 +105,13 @@ fn a_step_should_wait_for_the_layers_of_an_adapter_on_its_way() {
         ids: prompt(20, 1),
         adapter: Some(Arc::clone(adapter)),
     };
-    let expected = forced(&mut backend, 40, &[case(&loaded[0])]);
+    let expected = forced(&mut *backend, 40, &[case(&loaded[0])]);
 
     // The same slab, overwritten, and a copy that goes on only once the step has begun.
-    let image = AdapterImage::new(&config, &adapters[0]).unwrap();
+    let image = AdapterImage::arranged(&config, arrangement(), &adapters[0]).unwrap();
     let pages = loaded[0].pages.clone();
     let coming = Arc::new(DeviceAdapter::new(Arc::clone(image.table()), pages.clone()));
-    let other = AdapterImage::random(&config, 3, 9);
+    let other = AdapterImage::random_arranged(&config, arrangement(), &Site::ALL, 3, 9);
     let copier = backend.copier();
     for layer in 0..3 {
         copier.copy_layer(&other, &pages, layer).unwrap();
@@ -125,7 +125,7 @@ fn a_step_should_wait_for_the_layers_of_an_adapter_on_its_way() {
             copying.arrive(layer + 1);
         }
     });
-    let found = forced(&mut backend, 40, &[case(&coming)]);
+    let found = forced(&mut *backend, 40, &[case(&coming)]);
     copy.join().unwrap();
     assert!(coming.may_begin());
     assert!(found == expected);
@@ -155,14 +155,14 @@ fn a_moved_page_should_be_read_at_its_new_place() {
         };
         backend.step(&batch).unwrap().logits.to_vec()
     };
-    logits(&mut backend, &[0, 1], 0, 19);
-    let expected = logits(&mut backend, &[0, 1], 19, 20);
+    logits(&mut *backend, &[0, 1], 0, 19);
+    let expected = logits(&mut *backend, &[0, 1], 19, 20);
     for (from, to) in [(0, 5), (1, 3)] {
         backend.move_page(from, to).unwrap();
     }
     // What was in the old places no longer matters.
-    logits(&mut backend, &[1, 0], 0, 17);
-    assert_eq!(logits(&mut backend, &[5, 3], 19, 20), expected);
+    logits(&mut *backend, &[1, 0], 0, 17);
+    assert_eq!(logits(&mut *backend, &[5, 3], 19, 20), expected);
 }
 
 #[test]

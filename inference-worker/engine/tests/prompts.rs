@@ -149,7 +149,7 @@ fn expected_embedding(adapter: Option<&Adapter>, ids: &[u32], pooling: Pooling) 
     let config = config();
     let adapters: Vec<Adapter> = adapter.into_iter().cloned().collect();
     let (mut backend, loaded) = backend(&config, weights(&config), 10, &adapters);
-    let states = hidden(&mut backend, loaded.first(), ids);
+    let states = hidden(&mut *backend, loaded.first(), ids);
     let rows = states.chunks_exact(config.hidden_size);
     let mut sum = vec![0.0f64; config.hidden_size];
     let skipped = match pooling {

@@ -3,7 +3,6 @@
 mod common;
 
 use common::*;
-use openledger_engine::adapters::image::AdapterImage;
 use openledger_engine::{
     AdapterError, AdapterId, EngineOptions, Event, FinishReason, Request, Sampling, StepError,
     SubmitError,
@@ -194,7 +193,7 @@ fn an_adapter_should_serve_its_requests_to_the_end_when_replaced() {
     );
     assert_ne!(tokens(engine.submit(request(new_id)).unwrap()), reference);
     // Its bytes are free again but for the one that is left, in host memory and on the device.
-    let bytes = AdapterImage::new(&config, &new).unwrap().table().bytes();
+    let bytes = adapter_bytes(&config, &new);
     assert_eq!(pool.usage(), (1, bytes));
     let stats = engine.stats();
     assert_eq!((stats.device_adapters, stats.device_bytes), (1, bytes));

@@ -3,7 +3,6 @@
 mod common;
 
 use common::*;
-use openledger_engine::adapters::image::AdapterImage;
 use openledger_engine::{
     AdapterError, AdapterId, AdapterSource, EngineHandle, EngineOptions, Event, FolderSource,
     Request, StepError, SubmitError, Tenant,
@@ -96,10 +95,7 @@ fn many_times_more_adapters_than_fit_should_all_answer_as_they_would_alone() {
         .map(|n| adapter(&config, 1 + n % 9, Targets::AllLinear, n as u64))
         .collect();
     let pages = slab_pages(&config, &adapters[0]);
-    let bytes = AdapterImage::new(&config, &adapters[0])
-        .unwrap()
-        .table()
-        .bytes();
+    let bytes = adapter_bytes(&config, &adapters[0]);
     let all = engine(EngineOptions {
         arena_pages: Some(100 + ADAPTERS as u32 * pages),
         ..EngineOptions::default()

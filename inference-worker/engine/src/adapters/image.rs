@@ -13,14 +13,26 @@ use openledger_model::{Adapter, LoraPair, ModelConfig, Site};
 use rand::Rng;
 use rand_chacha::rand_core::SeedableRng;
 use rand_chacha::ChaCha8Rng;
+use std::any::Any;
 use std::ops::Range;
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
+
+/// How the matrices of an adapter lie in memory, which is for the device to say.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Arrangement {
+    /// Panels of sixteen outputs, each matrix in the narrowest element that holds it exactly.
+    Panels,
+    /// Row by row, each value rounded to this element.
+    Rows(Element),
+}
 
 /// Where a matrix lies among an adapter's words.
 #[derive(Clone, Copy, Debug)]
 pub struct MatrixPlace {
     /// Its shape.
     pub shape: PanelShape,
+    /// How its values lie.
+    pub arrangement: Arrangement,
     /// Its first word.
     pub first: usize,
 }
@@ -28,16 +40,29 @@ pub struct MatrixPlace {
 impl MatrixPlace {
     /// Its words.
     pub fn words(&self) -> Range<usize> {
-        self.first..self.first + self.shape.words()
+        let words = match self.arrangement {
+            Arrangement::Panels => self.shape.words(),
+            Arrangement::Rows(element) => element.words(self.shape.outputs * self.shape.inputs),
+        };
+        self.first..self.first + words
     }
 
-    /// The matrix within `words`, which begin with the adapter's word number `start`.
+    /// The matrix in panels within `words`, which begin with the adapter's word number `start`.
     ///
     /// # Panics
-    /// When it is not among them.
+    /// When it is not among them, or not in panels.
     pub fn view<'a>(&self, start: usize, words: &'a [u32]) -> PanelView<'a> {
         let first = self.first - start;
         self.shape.view(&words[first..first + self.shape.words()])
+    }
+
+    /// Lays out its values, row by row, among the adapter's words.
+    fn lay_out(&self, values: &[f32], words: &mut [u32]) {
+        let words = &mut words[self.words()];
+        match self.arrangement {
+            Arrangement::Panels => self.shape.lay_out(values, words),
+            Arrangement::Rows(element) => element.lay_out(values, words),
+        }
     }
 }
 
@@ -50,8 +75,8 @@ pub struct SitePlace {
     pub b: MatrixPlace,
     /// `alpha / rank`, or `alpha / √rank` with rsLoRA.
     pub scale: f32,
-    /// First word of the gain `[outputs]` of a DoRA.
-    gain: Option<usize>,
+    /// First word of the gain `[outputs]` of a DoRA, in f32.
+    pub gain: Option<usize>,
 }
 
 impl SitePlace {
@@ -87,6 +112,7 @@ struct LayerPlace {
 #[derive(Debug)]
 pub struct AdapterTable {
     id: AdapterId,
+    arrangement: Arrangement,
     layers: Vec<LayerPlace>,
     words: usize,
     max_rank: usize,
@@ -96,6 +122,11 @@ impl AdapterTable {
     /// The digest of configuration and weights.
     pub fn id(&self) -> AdapterId {
         self.id
+    }
+
+    /// How its matrices lie.
+    pub fn arrangement(&self) -> Arrangement {
+        self.arrangement
     }
 
     /// Number of layers.
@@ -127,6 +158,8 @@ impl AdapterTable {
 /// An adapter in host memory, in the device's layout.
 pub struct AdapterImage {
     table: Arc<AdapterTable>,
+    /// Dropped before the words.
+    kept: Option<Box<dyn Any + Send + Sync>>,
     words: Aligned,
 }
 
@@ -140,20 +173,33 @@ struct Pair {
 }
 
 impl AdapterImage {
-    /// Lays out a loaded adapter for a base model of this shape.
+    /// Lays out a loaded adapter in panels for a base model of this shape.
     ///
     /// # Errors
     /// When a pair does not fit the base model, holds what is not finite, or is a DoRA, which takes the
     /// base's weights: see [`Self::on_base`].
     pub fn new(config: &ModelConfig, adapter: &Adapter) -> Result<Self, AdapterError> {
-        Self::lay_out(config, adapter, |layer, site, pair| match pair.magnitude {
+        Self::arranged(config, Arrangement::Panels, adapter)
+    }
+
+    /// [`Self::new`] for any arrangement.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn arranged(
+        config: &ModelConfig,
+        arrangement: Arrangement,
+        adapter: &Adapter,
+    ) -> Result<Self, AdapterError> {
+        let gain = |layer, site: Site, pair: &LoraPair| match pair.magnitude {
             None => Ok(None),
             Some(_) => Err(AdapterError::Magnitude {
                 layer,
                 module: site.module(),
                 reason: "the base's weights are not at hand".to_owned(),
             }),
-        })
+        };
+        Self::lay_out(config, arrangement, adapter, gain)
     }
 
     /// Lays out a loaded adapter for a base model whose weights `weight` gives, `[outputs, inputs]` by
@@ -163,10 +209,11 @@ impl AdapterImage {
     /// When a pair does not fit the base model, or holds what is not finite.
     pub fn on_base(
         config: &ModelConfig,
+        arrangement: Arrangement,
         adapter: &Adapter,
         weight: impl Fn(usize, Site) -> candle_core::Result<Tensor>,
     ) -> Result<Self, AdapterError> {
-        Self::lay_out(config, adapter, |layer, site, pair| {
+        Self::lay_out(config, arrangement, adapter, |layer, site, pair| {
             if pair.magnitude.is_none() {
                 return Ok(None);
             }
@@ -191,6 +238,7 @@ impl AdapterImage {
 
     fn lay_out(
         config: &ModelConfig,
+        arrangement: Arrangement,
         adapter: &Adapter,
         gain: impl Fn(usize, Site, &LoraPair) -> Result<Option<Vec<f32>>, AdapterError>,
     ) -> Result<Self, AdapterError> {
@@ -200,7 +248,8 @@ impl AdapterImage {
                 model: config.num_hidden_layers,
             });
         }
-        Self::build(config, AdapterId(adapter.digest), |layer, site| {
+        let id = AdapterId(adapter.digest);
+        Self::build(config, arrangement, id, |layer, site| {
             let Some(pair) = adapter.layers.get(layer).and_then(|l| l.get(site)) else {
                 return Ok(None);
             };
@@ -215,9 +264,20 @@ impl AdapterImage {
         })
     }
 
-    /// An all-linear adapter of seeded uniform weights, for benches and tests. Its deltas are of the
-    /// size of a trained adapter's; its id is a digest of rank and seed.
+    /// An all-linear adapter of seeded uniform weights in panels, for benches and tests. Its deltas are
+    /// of the size of a trained adapter's; its id is a digest of rank and seed.
     pub fn random(config: &ModelConfig, rank: usize, seed: u64) -> Self {
+        Self::random_arranged(config, Arrangement::Panels, &Site::ALL, rank, seed)
+    }
+
+    /// [`Self::random`] for any arrangement, at these matrices of each layer.
+    pub fn random_arranged(
+        config: &ModelConfig,
+        arrangement: Arrangement,
+        targets: &[Site],
+        rank: usize,
+        seed: u64,
+    ) -> Self {
         let mut rng = ChaCha8Rng::seed_from_u64(seed);
         let mut matrix = |outputs: usize, inputs: usize| -> Vec<f32> {
             let bound = 1.0 / (inputs as f32).sqrt();
@@ -229,8 +289,14 @@ impl AdapterImage {
         hash.update(b"openledger/random-adapter");
         hash.update((rank as u64).to_le_bytes());
         hash.update(seed.to_le_bytes());
-        let built: Result<Self, std::convert::Infallible> =
-            Self::build(config, AdapterId(hash.finalize().into()), |_, site| {
+        let built: Result<Self, std::convert::Infallible> = Self::build(
+            config,
+            arrangement,
+            AdapterId(hash.finalize().into()),
+            |_, site| {
+                if !targets.contains(&site) {
+                    return Ok(None);
+                }
                 let (outputs, inputs) = site.shape(config);
                 Ok(Some(Pair {
                     rank,
@@ -239,7 +305,8 @@ impl AdapterImage {
                     scale: 1.0,
                     gain: None,
                 }))
-            });
+            },
+        );
         match built {
             Ok(image) => image,
             Err(never) => match never {},
@@ -248,6 +315,7 @@ impl AdapterImage {
 
     fn build<E>(
         config: &ModelConfig,
+        arrangement: Arrangement,
         id: AdapterId,
         mut pair: impl FnMut(usize, Site) -> Result<Option<Pair>, E>,
     ) -> Result<Self, E> {
@@ -263,8 +331,13 @@ impl AdapterImage {
                 inputs,
                 element: Element::of(values),
             };
-            let first = take(shape.words());
-            MatrixPlace { shape, first }
+            let mut place = MatrixPlace {
+                shape,
+                arrangement,
+                first: 0,
+            };
+            place.first = take(place.words().len());
+            place
         };
         let mut layers = Vec::with_capacity(config.num_hidden_layers);
         let mut matrices = Vec::new();
@@ -299,9 +372,7 @@ impl AdapterImage {
         }
         let mut memory = Aligned::new(words);
         for (place, values) in matrices {
-            place
-                .shape
-                .lay_out(&values, &mut memory.as_mut_slice()[place.words()]);
+            place.lay_out(&values, memory.as_mut_slice());
         }
         for (first, gain) in gains {
             let words = &mut memory.as_mut_slice()[first..first + gain.len()];
@@ -312,10 +383,12 @@ impl AdapterImage {
         Ok(Self {
             table: Arc::new(AdapterTable {
                 id,
+                arrangement,
                 layers,
                 words,
                 max_rank,
             }),
+            kept: None,
             words: memory,
         })
     }
@@ -328,6 +401,12 @@ impl AdapterImage {
     /// All words.
     pub fn words(&self) -> &[u32] {
         self.words.as_slice()
+    }
+
+    /// Keeps something as long as the words, which stay where they are: a device's hold on the memory.
+    /// It is dropped before they are.
+    pub fn keep(&mut self, hold: Box<dyn Any + Send + Sync>) {
+        self.kept = Some(hold);
     }
 }
 

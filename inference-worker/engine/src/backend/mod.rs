@@ -3,7 +3,7 @@
 pub mod cpu;
 pub mod cuda;
 
-use crate::adapters::image::AdapterImage;
+use crate::adapters::image::{AdapterImage, Arrangement};
 use crate::error::{AdapterError, StepError};
 use crate::lora::LoraBatch;
 use openledger_model::Adapter;
@@ -67,6 +67,9 @@ pub trait Backend: Send {
 
 /// Lays adapters out for a device and copies them into its arena, while steps are computed.
 pub trait Copier: Send + Sync {
+    /// How adapters lie on the device.
+    fn arrangement(&self) -> Arrangement;
+
     /// Lays out a loaded adapter in host memory as it will lie on the device.
     ///
     /// # Errors

@@ -3,16 +3,88 @@
 #![allow(dead_code)]
 
 use candle_core::{Device, Tensor};
-use openledger_engine::adapters::image::{AdapterImage, DeviceAdapter};
+use openledger_engine::adapters::image::{AdapterImage, Arrangement, DeviceAdapter};
 use openledger_engine::backend::cpu::CpuBackend;
+use openledger_engine::backend::cuda::arena::page_bytes as cuda_page_bytes;
+use openledger_engine::backend::cuda::device::host::HostDevice;
+use openledger_engine::backend::cuda::host::{HostError, HostKernels};
+use openledger_engine::backend::cuda::model::FromWeights;
+use openledger_engine::backend::cuda::{
+    CudaBackend, CudaOptions, DeviceChoice, Options, Room, Storage,
+};
 use openledger_engine::backend::{Backend, StepBatch};
 use openledger_engine::kv::{pages_for, PAGE_TOKENS};
 use openledger_engine::lora::LoraBatch;
-use openledger_engine::{Engine, EngineHandle, EngineOptions, Request, TokenStream};
+use openledger_engine::panels::Element;
+use openledger_engine::{
+    BackendOptions, Engine, EngineHandle, EngineOptions, Request, TokenStream,
+};
 use openledger_model::{
     forward, Adapter, Family, LoraConfig, LoraPair, ModelConfig, Site, Targets, Weights,
 };
 use std::sync::{mpsc, Arc};
+
+/// Where the tests compute: what `OPENLEDGER_TEST_BACKEND` says, `cpu`, `cuda` (in f32 on the first GPU)
+/// or `cuda-host` (its kernels on the CPU); else what the test program is named after.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Place {
+    Cpu,
+    Cuda,
+    CudaHost,
+}
+
+/// Bytes of the device that stands in for a GPU.
+const HOST_DEVICE_BYTES: usize = 96 << 20;
+
+pub fn place() -> Place {
+    let named = std::env::var("OPENLEDGER_TEST_BACKEND").ok();
+    match named.as_deref() {
+        Some("cpu") => Place::Cpu,
+        Some("cuda") => Place::Cuda,
+        Some("cuda-host") => Place::CudaHost,
+        Some(other) => panic!("OPENLEDGER_TEST_BACKEND is {other}"),
+        None if env!("CARGO_CRATE_NAME") == "cuda_host" => Place::CudaHost,
+        None => Place::Cpu,
+    }
+}
+
+/// The options of the CUDA backend in tests: in f32, and the same bits whatever shares a step.
+pub fn cuda_options(config: &ModelConfig, place: Place) -> CudaOptions {
+    let options = CudaOptions {
+        storage: Storage::F32,
+        deterministic: true,
+        ..CudaOptions::default()
+    };
+    if place == Place::Cuda {
+        return options;
+    }
+    let kernels = Options {
+        storage: options.storage,
+        head_dim: config.head_dim as u32,
+    };
+    if let Err(HostError::NoCompiler) = HostKernels::load(&kernels) {
+        eprintln!("skipped: no C++ compiler");
+        std::process::exit(0);
+    }
+    CudaOptions {
+        device: DeviceChoice::Open(Arc::new(HostDevice::new(HOST_DEVICE_BYTES))),
+        ..options
+    }
+}
+
+/// How adapters lie where the tests compute.
+pub fn arrangement() -> Arrangement {
+    match place() {
+        Place::Cpu => Arrangement::Panels,
+        Place::Cuda | Place::CudaHost => Arrangement::Rows(Element::F32),
+    }
+}
+
+/// Bytes of an adapter where the tests compute.
+pub fn adapter_bytes(config: &ModelConfig, adapter: &Adapter) -> usize {
+    let image = AdapterImage::arranged(config, arrangement(), adapter).unwrap();
+    image.table().bytes()
+}
 
 /// Grouped-query attention and widths that fill no vector.
 pub fn config() -> ModelConfig {
@@ -51,7 +123,17 @@ pub fn weights(config: &ModelConfig) -> Weights {
 
 pub fn engine(options: EngineOptions) -> EngineHandle {
     let config = config();
+    let options = placed(&config, options);
     Engine::start(&config, weights(&config), options).unwrap()
+}
+
+/// Options of an engine that computes where the tests do.
+pub fn placed(config: &ModelConfig, mut options: EngineOptions) -> EngineOptions {
+    options.backend = match place() {
+        Place::Cpu => BackendOptions::Cpu,
+        place => BackendOptions::Cuda(cuda_options(config, place)),
+    };
+    options
 }
 
 /// An adapter whose effect is of the size of the base's own.
@@ -193,9 +275,11 @@ fn without_magnitudes(adapter: &Adapter) -> Adapter {
 
 /// Pages that an adapter takes in the arena of a model.
 pub fn slab_pages(config: &ModelConfig, adapter: &Adapter) -> u32 {
-    let image = AdapterImage::new(config, adapter).unwrap();
-    let pages = image.table().bytes();
-    u32::try_from(pages.div_ceil(CpuBackend::page_bytes_of(config))).unwrap()
+    let page_bytes = match place() {
+        Place::Cpu => CpuBackend::page_bytes_of(config),
+        Place::Cuda | Place::CudaHost => cuda_page_bytes(config, Storage::F32),
+    };
+    u32::try_from(adapter_bytes(config, adapter).div_ceil(page_bytes)).unwrap()
 }
 
 /// A backend with `pages` pages for keys and values, and the adapters in slabs behind them.
@@ -204,14 +288,14 @@ pub fn backend(
     weights: Weights,
     pages: u32,
     adapters: &[Adapter],
-) -> (CpuBackend, Vec<Arc<DeviceAdapter>>) {
+) -> (Box<dyn Backend>, Vec<Arc<DeviceAdapter>>) {
     // Without its magnitudes an adapter is a little smaller.
     let room: u32 = adapters
         .iter()
         .map(|a| slab_pages(config, &without_magnitudes(a)) + 4)
         .sum();
     let all = pages + room;
-    let backend = CpuBackend::new(config, weights, all, config.max_position_embeddings).unwrap();
+    let backend = place_backend(config, weights, all);
     let copier = backend.copier();
     let mut first = pages;
     let loaded = adapters
@@ -250,6 +334,26 @@ pub fn hidden(
     };
     backend.step(&batch).unwrap().hidden.to_vec()
 }
+
+fn place_backend(config: &ModelConfig, weights: Weights, pages: u32) -> Box<dyn Backend> {
+    let context = config.max_position_embeddings;
+    match place() {
+        Place::Cpu => Box::new(CpuBackend::new(config, weights, pages, context).unwrap()),
+        place => {
+            let options = cuda_options(config, place);
+            let room = Room {
+                pages: Some(pages),
+                context,
+                rows: MOST_FORCED_ROWS,
+            };
+            let mut filler = FromWeights { weights: &weights };
+            Box::new(CudaBackend::new(config, &mut filler, &options, room).unwrap())
+        }
+    }
+}
+
+/// Rows of a step of [`forced`], at most.
+const MOST_FORCED_ROWS: usize = 1024;
 
 /// Logits of every position of every case, all cases in the same steps: a ragged prefill, then one row
 /// each per step, over pages that lie scattered in memory.

@@ -11,7 +11,7 @@ pub(crate) mod math;
 mod rope;
 
 use super::{Backend, Copier, StepBatch, StepOutput};
-use crate::adapters::image::{AdapterImage, DeviceAdapter};
+use crate::adapters::image::{AdapterImage, Arrangement, DeviceAdapter};
 use crate::error::{AdapterError, EngineError, StepError};
 use crate::kv::PAGE_TOKENS;
 use crate::panels::{PanelMatrix, PanelView};
@@ -62,8 +62,13 @@ struct CpuCopier {
 }
 
 impl Copier for CpuCopier {
+    fn arrangement(&self) -> Arrangement {
+        Arrangement::Panels
+    }
+
     fn lay_out(&self, adapter: &Adapter) -> Result<AdapterImage, AdapterError> {
-        AdapterImage::on_base(&self.config, adapter, |layer, site| {
+        let arrangement = self.arrangement();
+        AdapterImage::on_base(&self.config, arrangement, adapter, |layer, site| {
             let (outputs, inputs) = site.shape(&self.config);
             let mut rows = vec![0.0; outputs * inputs];
             if let Some(layer) = self.layers.get(layer) {
@@ -199,7 +204,12 @@ impl Layer {
     }
 }
 
-fn values(name: &str, tensor: &Tensor, shape: &[usize]) -> Result<Vec<f32>, EngineError> {
+/// The values of a tensor of the checkpoint.
+pub(super) fn values(
+    name: &str,
+    tensor: &Tensor,
+    shape: &[usize],
+) -> Result<Vec<f32>, EngineError> {
     let refuse = |reason: String| EngineError::Weights {
         name: name.to_owned(),
         reason,

@@ -299,10 +299,10 @@ mod tests {
         let device: Arc<dyn Device> = host.clone();
         let memory = Memory::of(&device, &[1u32, 2, 3, 4]).unwrap();
         let mut back = [0u32; 2];
-        memory.read(8, &mut back).unwrap();
+        memory.read(Stream::Copy, 8, &mut back).unwrap();
         assert_eq!(back, [3, 4]);
         assert!(matches!(
-            memory.read(12, &mut back),
+            memory.read(Stream::Copy, 12, &mut back),
             Err(DeviceError::Bounds {
                 first: 12,
                 end: 20,
@@ -342,7 +342,7 @@ mod tests {
         };
         let read = || {
             let mut value = [0.0f32];
-            y.read(0, &mut value).unwrap();
+            y.read(Stream::Compute, 0, &mut value).unwrap();
             value[0]
         };
         let silu = |v: f32| v / (1.0 + (-v).exp());
@@ -351,7 +351,7 @@ mod tests {
         let graph = Graph::capture(&device, launch).unwrap();
         assert_eq!(read(), 0.0);
         for gate in [2.0f32, 5.0] {
-            x.write(0, &[gate]).unwrap();
+            x.write(Stream::Compute, 0, &[gate]).unwrap();
             // SAFETY: the memory is still there.
             unsafe { graph.launch() }.unwrap();
             assert!((read() - silu(gate) * 3.0).abs() < 1e-5);

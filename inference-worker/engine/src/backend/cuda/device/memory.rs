@@ -66,7 +66,7 @@ impl Memory {
     /// When there is not enough.
     pub fn of<T: Plain>(device: &Arc<dyn Device>, values: &[T]) -> Result<Self, DeviceError> {
         let memory = Self::new(device, size_of_val(values))?;
-        memory.write(0, values)?;
+        memory.write(Stream::Copy, 0, values)?;
         Ok(memory)
     }
 
@@ -100,17 +100,22 @@ impl Memory {
         }
     }
 
-    /// Writes values from byte `first` on, and waits until they are there. Nothing on the compute
-    /// stream may use these bytes meanwhile.
+    /// Writes values from byte `first` on, after all that is queued on the stream, and waits until they
+    /// are there.
     ///
     /// # Errors
     /// When they do not fit, or the device fails.
-    pub fn write<T: Plain>(&self, first: usize, values: &[T]) -> Result<(), DeviceError> {
+    pub fn write<T: Plain>(
+        &self,
+        stream: Stream,
+        first: usize,
+        values: &[T],
+    ) -> Result<(), DeviceError> {
         let values = bytes(values);
         let to = self.at(first, values.len())?;
         // SAFETY: the memory is large enough, and the values stay until the copy is done.
-        unsafe { self.device.upload(Stream::Compute, to, values) }?;
-        self.device.synchronize(Stream::Compute)
+        unsafe { self.device.upload(stream, to, values) }?;
+        self.device.synchronize(stream)
     }
 
     /// Queues writing values from byte `first` on.
@@ -132,18 +137,23 @@ impl Memory {
         unsafe { self.device.upload(stream, to, values) }
     }
 
-    /// Reads values from byte `first` on, after all that is queued on the compute stream.
+    /// Reads values from byte `first` on, after all that is queued on the stream.
     ///
     /// # Errors
     /// When there are fewer, or the device fails.
-    pub fn read<T: Plain>(&self, first: usize, values: &mut [T]) -> Result<(), DeviceError> {
+    pub fn read<T: Plain>(
+        &self,
+        stream: Stream,
+        first: usize,
+        values: &mut [T],
+    ) -> Result<(), DeviceError> {
         let size = size_of_val(values);
         let from = self.at(first, size)?;
         let to = values.as_mut_ptr().cast();
         // SAFETY: the memory is large enough; the values are borrowed until the copy is done, and any
         // bytes are a value.
-        unsafe { self.device.download(Stream::Compute, to, from, size) }?;
-        self.device.synchronize(Stream::Compute)
+        unsafe { self.device.download(stream, to, from, size) }?;
+        self.device.synchronize(stream)
     }
 
     /// Queues setting all bytes to zero.

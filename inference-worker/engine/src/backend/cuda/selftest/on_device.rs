@@ -39,7 +39,7 @@ impl Machine for DeviceMachine {
             let first = from.0.wrapping_sub(memory.address().0);
             let size = memory.bytes() as u64;
             if first <= size && to.len() as u64 <= size - first {
-                return Ok(memory.read(first as usize, to)?);
+                return Ok(memory.read(Stream::Compute, first as usize, to)?);
             }
         }
         Err("an address that is not of this machine".into())

@@ -1,0 +1,415 @@
+//! The base model in the device's memory.
+//!
+//! Matrices that share their argument are one matrix: queries, keys and values; gate and up.
+
+use super::device::{Device, DeviceError, Memory, Stream};
+use super::launch::Address;
+use super::sources::Storage;
+use crate::backend::cpu::values;
+use crate::error::EngineError;
+use crate::panels::Bf16;
+use openledger_model::{rope::inv_freq, ModelConfig, Site, Weights};
+use rayon::prelude::*;
+use std::sync::Arc;
+
+impl Storage {
+    /// Bytes of a value.
+    pub fn bytes(self) -> usize {
+        match self {
+            Self::F32 => 4,
+            Self::Bf16 => 2,
+        }
+    }
+}
+
+/// Writes f32 values from byte `first` on as the storage has them.
+///
+/// # Errors
+/// When they do not fit, or the device fails.
+pub fn store(
+    memory: &Memory,
+    stream: Stream,
+    first: usize,
+    storage: Storage,
+    values: &[f32],
+) -> Result<(), DeviceError> {
+    match storage {
+        Storage::F32 => memory.write(stream, first, values),
+        Storage::Bf16 => {
+            let rounded: Vec<u16> = values
+                .par_iter()
+                .map(|value| Bf16::nearest(*value).to_bits())
+                .collect();
+            memory.write(stream, first, &rounded)
+        }
+    }
+}
+
+/// Reads stored values from byte `first` on.
+///
+/// # Errors
+/// When there are fewer, or the device fails.
+pub fn fetch(
+    memory: &Memory,
+    stream: Stream,
+    first: usize,
+    storage: Storage,
+    values: &mut [f32],
+) -> Result<(), DeviceError> {
+    match storage {
+        Storage::F32 => memory.read(stream, first, values),
+        Storage::Bf16 => {
+            let mut bits = vec![0u16; values.len()];
+            memory.read(stream, first, &mut bits)?;
+            for (value, bits) in values.iter_mut().zip(bits) {
+                *value = f32::from_bits(u32::from(bits) << 16);
+            }
+            Ok(())
+        }
+    }
+}
+
+/// A tensor of a checkpoint.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Part {
+    /// Embedding of the tokens, `[vocabulary, hidden]`.
+    Embed,
+    /// Output projection, `[vocabulary, hidden]`.
+    LmHead,
+    /// Last norm, `[hidden]`.
+    Norm,
+    /// Norm before attention, `[hidden]`.
+    InputNorm(usize),
+    /// Norm before the feed-forward layer, `[hidden]`.
+    PostAttentionNorm(usize),
+    /// Matrix of a layer, `[outputs, inputs]`.
+    Site(usize, Site),
+    /// What is added to its result, `[outputs]`.
+    Bias(usize, Site),
+    /// Norm of each head of the queries, `[head_dim]`.
+    QueryNorm(usize),
+    /// Norm of each head of the keys, `[head_dim]`.
+    KeyNorm(usize),
+}
+
+/// Where the values of a [`Part`] go.
+#[derive(Clone, Copy, Debug)]
+pub struct Place<'a> {
+    /// Memory that has room for them.
+    pub memory: &'a Memory,
+    /// Their first byte.
+    pub first: usize,
+    /// How they are stored.
+    pub storage: Storage,
+    /// Outputs of a matrix; 1 for a vector.
+    pub rows: usize,
+    /// Inputs of a matrix, values of a vector.
+    pub columns: usize,
+}
+
+/// What fills the memory of a model, part by part.
+pub trait Filler {
+    /// Whether the checkpoint has the part, where families differ.
+    fn has(&self, part: Part) -> bool;
+
+    /// Writes the values of a part to their place.
+    ///
+    /// # Errors
+    /// When the checkpoint's values do not fit, or the device fails.
+    fn fill(&mut self, part: Part, place: Place<'_>) -> Result<(), EngineError>;
+}
+
+/// Fills a model from a checkpoint.
+pub struct FromWeights<'a> {
+    /// The checkpoint.
+    pub weights: &'a Weights,
+}
+
+impl Filler for FromWeights<'_> {
+    fn has(&self, part: Part) -> bool {
+        let layers = &self.weights.layers;
+        match part {
+            Part::LmHead => self.weights.lm_head.is_some(),
+            Part::Bias(layer, site) => layers.get(layer).is_some_and(|l| l.bias(site).is_some()),
+            Part::QueryNorm(layer) | Part::KeyNorm(layer) => {
+                layers.get(layer).is_some_and(|l| l.qk_norm.is_some())
+            }
+            _ => true,
+        }
+    }
+
+    fn fill(&mut self, part: Part, place: Place<'_>) -> Result<(), EngineError> {
+        let missing = || EngineError::Weights {
+            name: format!("{part:?}"),
+            reason: "it is missing".to_owned(),
+        };
+        let layer = |layer: usize| self.weights.layers.get(layer).ok_or_else(missing);
+        let qk_norm = |index: usize| layer(index)?.qk_norm.as_ref().ok_or_else(missing);
+        let tensor = match part {
+            Part::Embed => &self.weights.embed,
+            Part::LmHead => self.weights.lm_head.as_ref().ok_or_else(missing)?,
+            Part::Norm => &self.weights.norm,
+            Part::InputNorm(index) => &layer(index)?.input_norm,
+            Part::PostAttentionNorm(index) => &layer(index)?.post_attention_norm,
+            Part::Site(index, site) => layer(index)?.site(site),
+            Part::Bias(index, site) => layer(index)?.bias(site).ok_or_else(missing)?,
+            Part::QueryNorm(index) => &qk_norm(index)?.q,
+            Part::KeyNorm(index) => &qk_norm(index)?.k,
+        };
+        let name = match part {
+            Part::Site(layer, site) => site.path(layer),
+            Part::Bias(layer, site) => format!("{}.bias", site.path(layer)),
+            part => format!("{part:?}"),
+        };
+        let shape: &[usize] = match part {
+            Part::Embed | Part::LmHead | Part::Site(..) => &[place.rows, place.columns],
+            _ => &[place.columns],
+        };
+        let values = values(&name, tensor, shape)?;
+        store(
+            place.memory,
+            Stream::Compute,
+            place.first,
+            place.storage,
+            &values,
+        )?;
+        Ok(())
+    }
+}
+
+/// Matrices that share their argument, one below the other, `[outputs, inputs]`.
+#[derive(Debug)]
+pub struct Linear {
+    memory: Memory,
+    /// Width of the result.
+    pub outputs: u32,
+    /// Width of the argument.
+    pub inputs: u32,
+}
+
+impl Linear {
+    /// The first weight.
+    pub fn address(&self) -> Address {
+        self.memory.address()
+    }
+}
+
+/// One decoder layer.
+#[derive(Debug)]
+pub struct LayerMemory {
+    /// `[hidden]`.
+    pub input_norm: Memory,
+    /// `[hidden]`.
+    pub post_attention_norm: Memory,
+    /// Queries, keys and values.
+    pub qkv: Linear,
+    /// Output of attention.
+    pub o: Linear,
+    /// Gate and up.
+    pub gate_up: Linear,
+    /// Down.
+    pub down: Linear,
+    /// Added to queries, keys and values, `[heads + 2 · kv_heads, head_dim]` (Qwen2).
+    pub bias: Option<Memory>,
+    /// Norms of the heads of queries and keys, `[head_dim]` each (Qwen3).
+    pub qk_norm: Option<[Memory; 2]>,
+}
+
+/// The model.
+#[derive(Debug)]
+pub struct ModelMemory {
+    config: ModelConfig,
+    storage: Storage,
+    /// `[vocabulary, hidden]`.
+    pub embed: Linear,
+    /// Output projection; none if it is the embedding.
+    pub lm_head: Option<Linear>,
+    /// `[hidden]`.
+    pub norm: Memory,
+    /// First to last.
+    pub layers: Vec<LayerMemory>,
+    /// Pairs of cosine and sine, `[context, head_dim / 2]`, f32.
+    pub angles: Memory,
+}
+
+impl ModelMemory {
+    /// Takes memory for a model and has it filled; positions go up to `context`.
+    ///
+    /// # Errors
+    /// When the checkpoint does not fit the configuration or the device has no room for it.
+    pub fn new(
+        device: &Arc<dyn Device>,
+        config: &ModelConfig,
+        context: usize,
+        storage: Storage,
+        filler: &mut dyn Filler,
+    ) -> Result<Self, EngineError> {
+        let mut fill = Filling {
+            device,
+            storage,
+            filler,
+        };
+        let (hidden, vocabulary) = (config.hidden_size, config.vocab_size);
+        let mut layers = Vec::with_capacity(config.num_hidden_layers);
+        for index in 0..config.num_hidden_layers {
+            let site = |site: Site| {
+                let (outputs, inputs) = site.shape(config);
+                (Part::Site(index, site), outputs, inputs)
+            };
+            let bias = [Site::Q, Site::K, Site::V];
+            let bias = fill.filler.has(Part::Bias(index, Site::Q)).then_some(bias);
+            let bias = bias.map(|sites| {
+                let parts = sites.map(|site| (Part::Bias(index, site), site.shape(config).0));
+                fill.vectors(&parts)
+            });
+            let norms = fill.filler.has(Part::QueryNorm(index));
+            let qk_norm = if norms {
+                let dim = config.head_dim;
+                Some([
+                    fill.vectors(&[(Part::QueryNorm(index), dim)])?,
+                    fill.vectors(&[(Part::KeyNorm(index), dim)])?,
+                ])
+            } else {
+                None
+            };
+            layers.push(LayerMemory {
+                input_norm: fill.vectors(&[(Part::InputNorm(index), hidden)])?,
+                post_attention_norm: fill.vectors(&[(Part::PostAttentionNorm(index), hidden)])?,
+                qkv: fill.matrices(&[site(Site::Q), site(Site::K), site(Site::V)])?,
+                o: fill.matrices(&[site(Site::O)])?,
+                gate_up: fill.matrices(&[site(Site::Gate), site(Site::Up)])?,
+                down: fill.matrices(&[site(Site::Down)])?,
+                bias: bias.transpose()?,
+                qk_norm,
+            });
+        }
+        let embed = fill.matrices(&[(Part::Embed, vocabulary, hidden)])?;
+        let lm_head = if fill.filler.has(Part::LmHead) {
+            Some(fill.matrices(&[(Part::LmHead, vocabulary, hidden)])?)
+        } else {
+            None
+        };
+        Ok(Self {
+            norm: fill.vectors(&[(Part::Norm, hidden)])?,
+            angles: Memory::of(device, &angles(config, context))?,
+            config: config.clone(),
+            storage,
+            embed,
+            lm_head,
+            layers,
+        })
+    }
+
+    /// How values are stored.
+    pub fn storage(&self) -> Storage {
+        self.storage
+    }
+
+    /// Bytes of the weights.
+    pub fn bytes(&self) -> usize {
+        let linear = |linear: &Linear| linear.memory.bytes();
+        let layer = |layer: &LayerMemory| {
+            linear(&layer.qkv) + linear(&layer.o) + linear(&layer.gate_up) + linear(&layer.down)
+        };
+        let layers: usize = self.layers.iter().map(layer).sum();
+        layers + linear(&self.embed) + self.lm_head.as_ref().map_or(0, linear)
+    }
+
+    /// The weights of a matrix, `[outputs, inputs]`, read back from the device beside its steps.
+    ///
+    /// # Errors
+    /// When there is no such layer, or the device fails.
+    pub fn site(&self, layer: usize, site: Site) -> Result<Vec<f32>, DeviceError> {
+        let layer = self
+            .layers
+            .get(layer)
+            .ok_or(DeviceError::Unsupported("such layer"))?;
+        let outputs = |site: Site| site.shape(&self.config).0;
+        let (linear, first) = match site {
+            Site::Q => (&layer.qkv, 0),
+            Site::K => (&layer.qkv, outputs(Site::Q)),
+            Site::V => (&layer.qkv, outputs(Site::Q) + outputs(Site::K)),
+            Site::O => (&layer.o, 0),
+            Site::Gate => (&layer.gate_up, 0),
+            Site::Up => (&layer.gate_up, outputs(Site::Gate)),
+            Site::Down => (&layer.down, 0),
+        };
+        let (outputs, inputs) = site.shape(&self.config);
+        let mut values = vec![0.0; outputs * inputs];
+        let first = first * inputs * self.storage.bytes();
+        fetch(
+            &linear.memory,
+            Stream::Copy,
+            first,
+            self.storage,
+            &mut values,
+        )?;
+        Ok(values)
+    }
+}
+
+struct Filling<'a> {
+    device: &'a Arc<dyn Device>,
+    storage: Storage,
+    filler: &'a mut dyn Filler,
+}
+
+impl Filling<'_> {
+    /// Parts `(part, rows, columns)` one below the other; their columns are the same.
+    fn rows(&mut self, parts: &[(Part, usize, usize)]) -> Result<Memory, EngineError> {
+        let size = self.storage.bytes();
+        let values: usize = parts.iter().map(|(_, rows, columns)| rows * columns).sum();
+        let memory = Memory::new(self.device, values * size)?;
+        let mut first = 0;
+        for &(part, rows, columns) in parts {
+            let place = Place {
+                memory: &memory,
+                first,
+                storage: self.storage,
+                rows,
+                columns,
+            };
+            self.filler.fill(part, place)?;
+            first += rows * columns * size;
+        }
+        Ok(memory)
+    }
+
+    fn matrices(&mut self, parts: &[(Part, usize, usize)]) -> Result<Linear, EngineError> {
+        let outputs: usize = parts.iter().map(|(_, rows, _)| rows).sum();
+        let inputs = parts.first().map_or(0, |(_, _, columns)| *columns);
+        Ok(Linear {
+            memory: self.rows(parts)?,
+            outputs: small(outputs)?,
+            inputs: small(inputs)?,
+        })
+    }
+
+    /// Vectors one after the other.
+    fn vectors(&mut self, parts: &[(Part, usize)]) -> Result<Memory, EngineError> {
+        let parts: Vec<_> = parts
+            .iter()
+            .map(|&(part, width)| (part, 1, width))
+            .collect();
+        self.rows(&parts)
+    }
+}
+
+/// A size as the kernels take it.
+pub(super) fn small(size: usize) -> Result<u32, EngineError> {
+    u32::try_from(size).map_err(|_| EngineError::Options(format!("a size of {size} is too large")))
+}
+
+/// Pairs of cosine and sine of every position, computed as on the CPU.
+fn angles(config: &ModelConfig, context: usize) -> Vec<f32> {
+    let frequencies = inv_freq(config);
+    (0..context)
+        .into_par_iter()
+        .flat_map_iter(|position| {
+            frequencies.iter().flat_map(move |frequency| {
+                let angle = f64::from(position as f32 * frequency);
+                [angle.cos() as f32, angle.sin() as f32]
+            })
+        })
+        .collect()
+}

@@ -1,0 +1,188 @@
+//! The CUDA backend's own code, its kernels run on the CPU: the same tests as of the CPU backend, in f32
+//! and in the deterministic mode, and those of what it alone has. `common::place` knows this program by
+//! its name.
+
+#![allow(
+    clippy::duplicate_mod,
+    reason = "each of these is a program of its own elsewhere"
+)]
+
+mod common;
+#[path = "goldens.rs"]
+mod goldens;
+#[path = "oracle.rs"]
+mod oracle;
+#[path = "prompts.rs"]
+mod prompts;
+#[path = "serving.rs"]
+mod serving;
+#[path = "tiers.rs"]
+mod tiers;
+
+use common::*;
+use openledger_engine::adapters::image::AdapterImage;
+use openledger_engine::backend::cuda::device::driver::Driver;
+use openledger_engine::backend::cuda::device::host::HostDevice;
+use openledger_engine::backend::cuda::device::DeviceError;
+use openledger_engine::backend::cuda::{CudaOptions, DeviceChoice, Storage};
+use openledger_engine::{
+    AdapterError, BackendOptions, Engine, EngineError, EngineHandle, EngineOptions, Request,
+};
+use openledger_model::Targets;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+fn start(options: CudaOptions) -> (EngineHandle, Arc<HostDevice>) {
+    let config = config();
+    let device = Arc::new(HostDevice::new(96 << 20));
+    let options = EngineOptions {
+        backend: BackendOptions::Cuda(CudaOptions {
+            device: DeviceChoice::Open(device.clone()),
+            ..options
+        }),
+        ..EngineOptions::default()
+    };
+    (
+        Engine::start(&config, weights(&config), options).unwrap(),
+        device,
+    )
+}
+
+/// Answers of the base and of an adapter, some at the same time.
+fn answers(engine: &EngineHandle) -> Vec<Vec<u32>> {
+    let adapter = adapter(&config(), 5, Targets::AllLinear, 3);
+    let adapter = engine.load_adapter(&adapter).unwrap();
+    let gate = Gate::close(engine);
+    let streams: Vec<_> = (0..5)
+        .map(|i| {
+            let mut request = Request::new(prompt(7, i), 12);
+            request.adapter = (i % 2 == 1).then_some(adapter);
+            engine.submit(request).unwrap()
+        })
+        .collect();
+    gate.open();
+    streams.into_iter().map(tokens).collect()
+}
+
+#[test]
+fn steps_that_were_written_down_should_give_the_same_answers() {
+    let options = cuda_options(&config(), Place::CudaHost);
+    let (plain, device) = start(CudaOptions {
+        graphs: false,
+        ..options.clone()
+    });
+    let expected = answers(&plain);
+    assert_eq!(device.graph_launches(), 0);
+    let (written, device) = start(options);
+    assert_eq!(answers(&written), expected);
+    // Twelve steps of five rows, of which the first two of a shape are not launched as a whole.
+    assert!(device.graph_launches() >= 8, "{}", device.graph_launches());
+}
+
+#[test]
+fn an_engine_should_give_the_memory_of_its_device_back() {
+    let (engine, device) = start(cuda_options(&config(), Place::CudaHost));
+    assert_eq!(answers(&engine).len(), 5);
+    assert!(device.taken() > 0);
+    engine.shutdown();
+    drop(engine);
+    // The thread that copies adapters may be ending still.
+    for _ in 0..1000 {
+        if device.taken() == 0 {
+            return;
+        }
+        std::thread::sleep(std::time::Duration::from_millis(10));
+    }
+    panic!("{} bytes are still taken", device.taken());
+}
+
+#[test]
+fn a_model_kept_in_bf16_should_answer_nearly_as_in_f32() {
+    let options = CudaOptions {
+        storage: Storage::Bf16,
+        ..cuda_options(&config(), Place::CudaHost)
+    };
+    let (engine, _) = start(options);
+    let logprobs = |engine: &EngineHandle, adapter| {
+        let mut request = Request::new(prompt(9, 2), 1);
+        request.adapter = adapter;
+        request.logprobs = Some(20);
+        let (tokens, end) = engine.submit(request).unwrap().blocking_collect().unwrap();
+        end.unwrap();
+        let top = tokens[0].logprobs.clone().unwrap().top;
+        top.into_iter().collect::<BTreeMap<u32, f32>>()
+    };
+    // Of the tokens that are among the first of both.
+    let apart = |a: &BTreeMap<u32, f32>, b: &BTreeMap<u32, f32>| {
+        let shared = a.iter().filter_map(|(id, a)| Some((a - b.get(id)?).abs()));
+        let shared: Vec<f32> = shared.collect();
+        (shared.len(), shared.into_iter().fold(0.0, f32::max))
+    };
+    let (exact, _) = start(cuda_options(&config(), Place::CudaHost));
+    let adapter = adapter(&config(), 5, Targets::AllLinear, 3);
+    let ids = [&engine, &exact].map(|engine| Some(engine.load_adapter(&adapter).unwrap()));
+    let exact = [logprobs(&exact, None), logprobs(&exact, ids[1])];
+    let rounded = [logprobs(&engine, None), logprobs(&engine, ids[0])];
+    for (exact, rounded) in exact.iter().zip(&rounded) {
+        // Eight bits of mantissa, three layers, logits of some units.
+        let (shared, error) = apart(exact, rounded);
+        assert!(
+            shared >= 16 && error > 0.0 && error < 0.2,
+            "{shared} {error}"
+        );
+    }
+    let (shared, effect) = apart(&exact[0], &exact[1]);
+    assert!(shared < 16 || effect > 1.0, "{shared} {effect}");
+}
+
+#[test]
+fn an_adapter_laid_out_for_another_device_should_be_refused() {
+    let (engine, _) = start(cuda_options(&config(), Place::CudaHost));
+    let image = AdapterImage::random(&config(), 4, 1);
+    assert_eq!(engine.hold(image).unwrap_err(), AdapterError::Arrangement);
+}
+
+#[test]
+fn a_model_without_room_should_be_refused_with_the_reason() {
+    let options = cuda_options(&config(), Place::CudaHost);
+    let config = config();
+    for (bytes, pages) in [
+        (1 << 10, Some(8)),
+        (1 << 22, Some(1 << 20)),
+        (150 << 10, None),
+    ] {
+        let options = EngineOptions {
+            backend: BackendOptions::Cuda(CudaOptions {
+                device: DeviceChoice::Open(Arc::new(HostDevice::new(bytes))),
+                ..options.clone()
+            }),
+            arena_pages: pages,
+            ..EngineOptions::default()
+        };
+        let error = Engine::start(&config, weights(&config), options)
+            .err()
+            .unwrap();
+        assert!(
+            matches!(error, EngineError::Device(DeviceError::Memory { .. })),
+            "{error}"
+        );
+    }
+}
+
+#[test]
+fn a_machine_without_a_gpu_should_get_an_error_and_never_the_cpu() {
+    let config = config();
+    let options = EngineOptions {
+        backend: BackendOptions::Cuda(CudaOptions {
+            device: DeviceChoice::Ordinal(Driver::count().unwrap_or(0)),
+            ..CudaOptions::default()
+        }),
+        ..EngineOptions::default()
+    };
+    let error = Engine::start(&config, weights(&config), options)
+        .err()
+        .unwrap();
+    assert!(matches!(error, EngineError::Device(_)), "{error}");
+    let text = error.to_string();
+    assert!(text.contains("CUDA") || text.contains("NVIDIA"), "{text}");
+}
