@@ -3,6 +3,7 @@
 use super::kernels::{multiply, panels_for, Isa, Weight, MAX_ROWS};
 use crate::panels::{PanelValues, PanelView, LANES};
 use rayon::prelude::*;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// Multiply-adds below which a product is not handed to other threads: some tens of microseconds, which
 /// a busy machine loses when it waits for a second core.
@@ -123,16 +124,47 @@ impl SharedRows {
     }
 }
 
-/// Multiplies the rows with every matrix of a region, over all threads of the pool when it is worth it.
-pub fn multiply_all(isa: Isa, x: &PackedRows, products: &mut [Product<'_>]) {
-    struct Task<'a> {
-        weights: PanelView<'a>,
-        out: SharedRows,
-        first: usize,
-        panels: usize,
-    }
+/// A LoRA pair on one tile of its rows, and where its delta goes.
+#[derive(Clone, Copy)]
+pub struct LoraTask<'a> {
+    /// `[rank, inputs]`.
+    pub a: PanelView<'a>,
+    /// `[outputs, rank]`.
+    pub b: PanelView<'a>,
+    /// Factor of the delta.
+    pub scale: f32,
+    /// The rows.
+    pub tile: RowTile<'a>,
+    /// Rows of deltas.
+    pub out: SharedRows,
+    /// Where in a row of deltas this matrix begins.
+    pub column: usize,
+}
+
+/// Columns of one product.
+struct ProductTask<'a> {
+    weights: PanelView<'a>,
+    out: SharedRows,
+    first: usize,
+    panels: usize,
+}
+
+/// Multiplies the rows with every matrix of a region and computes the deltas of `pairs` beside it, over
+/// all threads of the pool when it is worth it.
+///
+/// Every other thread begins with the pairs: rows of different adapters wait for memory while products
+/// of many rows wait for arithmetic, so each hides behind the other.
+///
+/// # Safety
+/// No two of `pairs` have the same rows and columns of deltas.
+pub unsafe fn multiply_all(
+    isa: Isa,
+    x: &PackedRows,
+    products: &mut [Product<'_>],
+    pairs: &[LoraTask<'_>],
+) {
+    let mut work: usize = pairs.iter().map(LoraTask::work).sum();
     let mut tasks = Vec::new();
-    let mut work = 0;
     for product in products.iter_mut() {
         let weights = product.weights;
         debug_assert_eq!(product.out.len(), x.rows * weights.outputs());
@@ -141,7 +173,7 @@ pub fn multiply_all(isa: Isa, x: &PackedRows, products: &mut [Product<'_>]) {
         let panel_bytes = (weights.bytes() / weights.panel_count().max(1)).max(1);
         let step = (TASK_BYTES / panel_bytes).clamp(1, 64).next_multiple_of(4);
         for first in (0..weights.panel_count()).step_by(step) {
-            tasks.push(Task {
+            tasks.push(ProductTask {
                 weights,
                 out,
                 first,
@@ -149,70 +181,91 @@ pub fn multiply_all(isa: Isa, x: &PackedRows, products: &mut [Product<'_>]) {
             });
         }
     }
-    let run = |task: &Task<'_>| {
-        for tile in x.tiles(0, x.rows) {
-            let panels = task.first..task.first + task.panels;
-            product_of(isa, task.weights, panels, tile, |row, column, values| {
-                // SAFETY: a task owns the columns of its panels.
-                let out = unsafe { task.out.part(tile.first + row, column, values.len()) };
-                out.copy_from_slice(values);
-            });
+    let (next_pair, next_task) = (AtomicUsize::new(0), AtomicUsize::new(0));
+    let run_pairs = || {
+        let mut scratch = Vec::new();
+        while let Some(pair) = pairs.get(next_pair.fetch_add(1, Ordering::Relaxed)) {
+            // SAFETY: the caller's promise.
+            unsafe { pair.run(isa, &mut scratch) };
         }
     };
-    if work < SERIAL_BELOW || rayon::current_num_threads() == 1 {
-        tasks.iter().for_each(run);
+    let run_products = || {
+        while let Some(task) = tasks.get(next_task.fetch_add(1, Ordering::Relaxed)) {
+            task.run(isa, x);
+        }
+    };
+    let threads = if work < SERIAL_BELOW {
+        1
     } else {
-        tasks.par_iter().with_max_len(1).for_each(run);
+        rayon::current_num_threads().min(pairs.len() + tasks.len())
+    };
+    let run = |thread: usize| {
+        if thread.is_multiple_of(2) {
+            run_products();
+            run_pairs();
+        } else {
+            run_pairs();
+            run_products();
+        }
+    };
+    if threads <= 1 {
+        run(0);
+    } else {
+        (0..threads).into_par_iter().with_max_len(1).for_each(run);
     }
 }
 
-/// One LoRA pair on one tile of rows: shrink to the rank, expand, scale, add to the result's rows, which
-/// are multiplied by the gain before if there is one.
-///
-/// # Safety
-/// No other task touches the tile's rows of `out` meanwhile.
-#[allow(clippy::too_many_arguments)]
-pub unsafe fn add_lora(
-    isa: Isa,
-    a: PanelView<'_>,
-    b: PanelView<'_>,
-    scale: f32,
-    gain: Option<&[f32]>,
-    tile: RowTile<'_>,
-    scratch: &mut Vec<f32>,
-    out: SharedRows,
-) {
-    let rank = a.outputs();
-    scratch.clear();
-    scratch.resize(rank * tile.rows, 0.0);
-    product_of(isa, a, 0..a.panel_count(), tile, |row, column, values| {
-        for (i, v) in values.iter().enumerate() {
-            scratch[(column + i) * tile.rows + row] = *v;
+impl ProductTask<'_> {
+    fn run(&self, isa: Isa, x: &PackedRows) {
+        for tile in x.tiles(0, x.rows) {
+            let panels = self.first..self.first + self.panels;
+            product_of(isa, self.weights, panels, tile, |row, column, values| {
+                // SAFETY: a task owns the columns of its panels.
+                let out = unsafe { self.out.part(tile.first + row, column, values.len()) };
+                out.copy_from_slice(values);
+            });
         }
-    });
-    let shrunk = RowTile {
-        first: tile.first,
-        rows: tile.rows,
-        stride: tile.rows,
-        values: scratch,
-    };
-    product_of(isa, b, 0..b.panel_count(), shrunk, |row, column, values| {
-        // SAFETY: the caller's promise.
-        let out = unsafe { out.part(tile.first + row, column, values.len()) };
-        // Not fused: plain Rust has the same bits on every target.
-        match gain.map(|gain| &gain[column..column + values.len()]) {
-            None => {
-                for (to, v) in out.iter_mut().zip(values) {
-                    *to += scale * v;
-                }
+    }
+}
+
+impl LoraTask<'_> {
+    /// Multiply-adds.
+    fn work(&self) -> usize {
+        self.tile.rows * self.a.outputs() * (self.a.inputs() + self.b.outputs())
+    }
+
+    /// Shrinks to the rank, expands and scales.
+    ///
+    /// # Safety
+    /// No other task touches these columns of the tile's rows of deltas meanwhile.
+    unsafe fn run(&self, isa: Isa, scratch: &mut Vec<f32>) {
+        let tile = self.tile;
+        scratch.clear();
+        scratch.resize(self.a.outputs() * tile.rows, 0.0);
+        let panels = 0..self.a.panel_count();
+        product_of(isa, self.a, panels, tile, |row, column, values| {
+            for (i, v) in values.iter().enumerate() {
+                scratch[(column + i) * tile.rows + row] = *v;
             }
-            Some(gain) => {
-                for ((to, v), gain) in out.iter_mut().zip(values).zip(gain) {
-                    *to = *to * gain + scale * v;
-                }
+        });
+        let shrunk = RowTile {
+            first: tile.first,
+            rows: tile.rows,
+            stride: tile.rows,
+            values: scratch,
+        };
+        let panels = 0..self.b.panel_count();
+        product_of(isa, self.b, panels, shrunk, |row, column, values| {
+            // SAFETY: the caller's promise.
+            let out = unsafe {
+                self.out
+                    .part(tile.first + row, self.column + column, values.len())
+            };
+            for (to, v) in out.iter_mut().zip(values) {
+                *to = self.scale * v;
             }
-        }
-    });
+        });
+    }
 }
 
 /// Walks the panels and hands out each row's results: (row of the tile, first output, values).
@@ -286,14 +339,12 @@ mod tests {
         let mut packed = PackedRows::default();
         packed.pack(x, weights.inputs());
         let mut out = vec![f32::NAN; x.len() / weights.inputs() * weights.outputs()];
-        multiply_all(
-            isa,
-            &packed,
-            &mut [Product {
-                weights,
-                out: &mut out,
-            }],
-        );
+        let product = Product {
+            weights,
+            out: &mut out,
+        };
+        // SAFETY: no pairs.
+        unsafe { multiply_all(isa, &packed, &mut [product], &[]) };
         out
     }
 
@@ -361,45 +412,62 @@ mod tests {
     }
 
     #[test]
-    fn a_lora_pair_should_add_its_scaled_delta() {
+    fn a_lora_pair_should_give_its_scaled_delta_beside_a_product() {
         let (inputs, outputs, rank, rows) = (40, 50, 5, 20);
         let (a, b) = (noise(rank * inputs, 6), noise(outputs * rank, 7));
-        let x = noise(rows * inputs, 8);
+        let (w, x) = (noise(outputs * inputs, 9), noise(rows * inputs, 8));
+        let panels = [
+            (rank, inputs, &a),
+            (outputs, rank, &b),
+            (outputs, inputs, &w),
+        ]
+        .map(|(outputs, inputs, values)| PanelMatrix::from_rows(outputs, inputs, values));
         let mut packed = PackedRows::default();
         packed.pack(&x, inputs);
-        let mut out = vec![1.0; rows * outputs];
-        let shared = SharedRows::new(&mut out, outputs);
-        for tile in packed.tiles(3, 14) {
-            // SAFETY: one task at a time.
-            unsafe {
-                add_lora(
-                    Isa::detect(),
-                    PanelMatrix::from_rows(rank, inputs, &a).view(),
-                    PanelMatrix::from_rows(outputs, rank, &b).view(),
-                    0.5,
-                    None,
-                    tile,
-                    &mut Vec::new(),
-                    shared,
-                );
-            }
-        }
+        let column = 3;
+        let width = column + outputs + 1;
+        let mut deltas = vec![1.0; rows * width];
+        let mut out = vec![f32::NAN; rows * outputs];
+        let shared = SharedRows::new(&mut deltas, width);
+        let pairs = packed.tiles(3, 14).map(|tile| LoraTask {
+            a: panels[0].view(),
+            b: panels[1].view(),
+            scale: 0.5,
+            tile,
+            out: shared,
+            column,
+        });
+        let product = Product {
+            weights: panels[2].view(),
+            out: &mut out,
+        };
+        // SAFETY: tiles do not overlap.
+        unsafe {
+            multiply_all(
+                Isa::detect(),
+                &packed,
+                &mut [product],
+                &pairs.collect::<Vec<_>>(),
+            )
+        };
+        assert_eq!(out, super::tests::product(Isa::detect(), &panels[2], &x));
         for row in 0..rows {
-            for o in 0..outputs {
-                let delta: f32 = (0..rank)
-                    .map(|r| {
-                        let h: f32 = (0..inputs)
+            for at in 0..width {
+                let delta = |o: usize| -> f32 {
+                    let shrunk = |r: usize| -> f32 {
+                        (0..inputs)
                             .map(|i| x[row * inputs + i] * a[r * inputs + i])
-                            .sum();
-                        h * b[o * rank + r]
-                    })
-                    .sum();
-                let expected = if (3..17).contains(&row) {
-                    1.0 + 0.5 * delta
+                            .sum()
+                    };
+                    (0..rank).map(|r| shrunk(r) * b[o * rank + r]).sum()
+                };
+                let inside = (3..17).contains(&row) && (column..width - 1).contains(&at);
+                let expected = if inside {
+                    0.5 * delta(at - column)
                 } else {
                     1.0
                 };
-                assert!((out[row * outputs + o] - expected).abs() < 1e-4);
+                assert!((deltas[row * width + at] - expected).abs() < 1e-4);
             }
         }
     }

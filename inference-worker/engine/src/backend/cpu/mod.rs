@@ -14,11 +14,11 @@ use super::{Backend, Copier, StepBatch, StepOutput};
 use crate::adapters::image::{AdapterImage, Arrangement, DeviceAdapter};
 use crate::error::{AdapterError, EngineError, StepError};
 use crate::kv::PAGE_TOKENS;
-use crate::panels::{PanelMatrix, PanelView};
+use crate::panels::PanelMatrix;
 use arena::ArenaMemory;
 use attention::{layer_words, Heads, LayerPages};
 use candle_core::{Device, Tensor};
-use gemm::{add_lora, multiply_all, PackedRows, Product, RowTile, SharedRows};
+use gemm::{multiply_all, LoraTask, PackedRows, Product, SharedRows};
 use kernels::Isa;
 use math::{add, rms_norm, silu_mul};
 use openledger_model::{Adapter, LayerWeights, ModelConfig, Site, Weights};
@@ -104,6 +104,8 @@ struct Buffers {
     gate: Vec<f32>,
     up: Vec<f32>,
     delta: Vec<f32>,
+    /// Of the adapters, for the matrices of one region side by side.
+    deltas: Vec<f32>,
     logits: Vec<f32>,
     hidden: Vec<f32>,
     packed: PackedRows,
@@ -306,8 +308,9 @@ impl Backend for CpuBackend {
         for (index, layer) in layers.iter().enumerate() {
             let pages = LayerPages::new(arena, heads, index);
             let adapters = adapters_of(batch, arena, index)?;
-            let linear = |x: &PackedRows, outs: &mut [(Site, &mut [f32])]| {
-                linear(isa, layer, index, &adapters, x, outs);
+            let deltas = &mut b.deltas;
+            let mut linear = |x: &PackedRows, outs: &mut [(Site, &mut [f32])]| {
+                linear(isa, layer, index, &adapters, x, deltas, outs);
             };
             rms_norm(isa, &b.x, &layer.input_norm, eps, &mut b.normed);
             b.packed.pack(&b.normed, hidden);
@@ -369,7 +372,8 @@ impl Backend for CpuBackend {
             weights: lm_head.as_ref().unwrap_or(embed).view(),
             out: &mut b.logits,
         };
-        multiply_all(isa, &b.packed, &mut [product]);
+        // SAFETY: no pairs.
+        unsafe { multiply_all(isa, &b.packed, &mut [product], &[]) };
         Ok(StepOutput {
             logits: &b.logits,
             hidden: &b.hidden,
@@ -409,26 +413,49 @@ fn adapters_of<'a>(
         .collect()
 }
 
-/// One adapter's pair on one tile of its rows.
-#[derive(Clone, Copy)]
-struct LoraTask<'a> {
-    a: PanelView<'a>,
-    b: PanelView<'a>,
-    scale: f32,
-    gain: Option<&'a [f32]>,
-    tile: RowTile<'a>,
-    out: SharedRows,
-}
-
-/// The frozen products of some matrices that share their argument, then the adapters' deltas.
+/// The frozen products of some matrices that share their argument, and the adapters' deltas on them.
 fn linear(
     isa: Isa,
     layer: &Layer,
     index: usize,
     adapters: &[AdapterRows<'_>],
     x: &PackedRows,
+    deltas: &mut Vec<f32>,
     outs: &mut [(Site, &mut [f32])],
 ) {
+    let width_of = |site: Site| layer.sites[site.index()].view().outputs();
+    let width: usize = outs.iter().map(|(site, _)| width_of(*site)).sum();
+    let rows = outs
+        .first()
+        .map_or(0, |(site, out)| out.len() / width_of(*site));
+    if !adapters.is_empty() && deltas.len() < rows * width {
+        deltas.resize(rows * width, 0.0);
+    }
+    let shared = SharedRows::new(deltas, width);
+    let mut pairs: Vec<LoraTask<'_>> = Vec::new();
+    for used in adapters {
+        let table = &used.adapter.table;
+        // Places count from the adapter's first word, `words` from the layer's.
+        let start = table.layer_words(index).start;
+        let mut column = 0;
+        for (site, _) in outs.iter() {
+            if let Some(pair) = table.site(index, *site) {
+                let (a, b) = (
+                    pair.a.view(start, used.words),
+                    pair.b.view(start, used.words),
+                );
+                pairs.extend(x.tiles(used.first, used.rows).map(|tile| LoraTask {
+                    a,
+                    b,
+                    scale: pair.scale,
+                    tile,
+                    out: shared,
+                    column,
+                }));
+            }
+            column += width_of(*site);
+        }
+    }
     let mut products: Vec<Product<'_>> = outs
         .iter_mut()
         .map(|(site, out)| Product {
@@ -436,65 +463,42 @@ fn linear(
             out,
         })
         .collect();
-    multiply_all(isa, x, &mut products);
+    // SAFETY: pairs differ in their matrix's columns or in their rows.
+    unsafe { multiply_all(isa, x, &mut products, &pairs) };
 
-    let shared: Vec<(Site, SharedRows)> = outs
-        .iter_mut()
-        .map(|(site, out)| {
-            let width = layer.sites[site.index()].view().outputs();
-            (*site, SharedRows::new(out, width))
-        })
-        .collect();
-    let mut tasks: Vec<LoraTask<'_>> = Vec::new();
-    for rows in adapters {
-        let table = &rows.adapter.table;
-        // Places count from the adapter's first word, `words` from the layer's.
+    for used in adapters {
+        let table = &used.adapter.table;
         let start = table.layer_words(index).start;
-        for (site, out) in &shared {
+        let mut column = 0;
+        for (site, out) in outs.iter_mut() {
+            let outputs = width_of(*site);
             if let Some(pair) = table.site(index, *site) {
-                let (a, b) = (
-                    pair.a.view(start, rows.words),
-                    pair.b.view(start, rows.words),
-                );
-                let gain = pair.gain(start, rows.words);
-                let tiles = x.tiles(rows.first, rows.rows);
-                tasks.extend(tiles.map(|tile| LoraTask {
-                    a,
-                    b,
-                    scale: pair.scale,
-                    gain,
-                    tile,
-                    out: *out,
-                }));
+                let gain = pair.gain(start, used.words);
+                for row in used.first..used.first + used.rows {
+                    let delta = &deltas[row * width + column..][..outputs];
+                    add_delta(&mut out[row * outputs..][..outputs], delta, gain);
+                }
             }
+            column += outputs;
         }
-    }
-    let work: usize = tasks
-        .iter()
-        .map(|t| t.tile.rows * t.a.outputs() * (t.a.inputs() + t.b.outputs()))
-        .sum();
-    let run = |scratch: &mut Vec<f32>, task: &LoraTask<'_>| {
-        let LoraTask {
-            a,
-            b,
-            scale,
-            gain,
-            tile,
-            out,
-        } = *task;
-        // SAFETY: tasks differ in their matrix's result or in their rows.
-        unsafe { add_lora(isa, a, b, scale, gain, tile, scratch, out) };
-    };
-    if work < gemm::SERIAL_BELOW || tasks.len() == 1 {
-        let mut scratch = Vec::new();
-        tasks.iter().for_each(|task| run(&mut scratch, task));
-    } else {
-        tasks.par_iter().for_each_init(Vec::new, run);
     }
     for (site, out) in outs {
         if let Some(bias) = &layer.bias[site.index()] {
             out.chunks_exact_mut(bias.len())
                 .for_each(|row| add(row, bias));
+        }
+    }
+}
+
+/// Adds a delta to a row, which is multiplied by the gain before if there is one. Not fused: plain Rust
+/// has the same bits on every target.
+fn add_delta(row: &mut [f32], delta: &[f32], gain: Option<&[f32]>) {
+    match gain {
+        None => add(row, delta),
+        Some(gain) => {
+            for ((to, delta), gain) in row.iter_mut().zip(delta).zip(gain) {
+                *to = *to * gain + delta;
+            }
         }
     }
 }
