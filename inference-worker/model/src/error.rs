@@ -78,13 +78,15 @@ pub enum ModelError {
         /// The shape in the file.
         found: Vec<usize>,
     },
-    /// A tensor is stored in a type other than F32, F16 or BF16.
-    #[error("tensor {name} has type {dtype}, expected F32, F16 or BF16")]
+    /// A tensor is stored in a type that is not read there.
+    #[error("tensor {name} has type {dtype}, expected {expected}")]
     DType {
         /// The tensor's name in the file.
         name: String,
         /// The type in the file.
         dtype: String,
+        /// The types that are read.
+        expected: String,
     },
     /// A tensor holds a NaN or an infinity.
     #[error("tensor {name} holds a value that is not finite")]

@@ -30,9 +30,9 @@ pub(crate) fn holds(dir: &Path, name: &str) -> bool {
     fs::symlink_metadata(dir.join(name)).is_ok()
 }
 
-/// Reads the whole of `name` in `dir`, refusing links out of the folder, things that are not plain
-/// files, and more than `limit` bytes.
-pub(crate) fn read(dir: &Path, name: &str, limit: u64) -> Result<Vec<u8>> {
+/// Opens `name` in `dir`, refusing links out of the folder, things that are not plain files, and more
+/// than `limit` bytes. Gives its full path too.
+pub(crate) fn open(dir: &Path, name: &str, limit: u64) -> Result<(fs::File, PathBuf)> {
     let path = resolve(dir, name)?;
     let io = |source| ModelError::Io {
         path: path.clone(),
@@ -52,13 +52,20 @@ pub(crate) fn read(dir: &Path, name: &str, limit: u64) -> Result<Vec<u8>> {
             limit,
         });
     }
-    let mut bytes = Vec::with_capacity(meta.len() as usize);
+    let file = fs::File::open(&path).map_err(io)?;
+    Ok((file, path))
+}
+
+/// Reads the whole of `name` in `dir`, refusing what [`open`] refuses.
+pub(crate) fn read(dir: &Path, name: &str, limit: u64) -> Result<Vec<u8>> {
+    let (file, path) = open(dir, name, limit)?;
+    let io = |source| ModelError::Io {
+        path: path.clone(),
+        source,
+    };
+    let mut bytes = Vec::new();
     // The file may grow while it is read; the limit holds all the same.
-    let taken = fs::File::open(&path)
-        .map_err(io)?
-        .take(limit + 1)
-        .read_to_end(&mut bytes)
-        .map_err(io)?;
+    let taken = file.take(limit + 1).read_to_end(&mut bytes).map_err(io)?;
     if taken as u64 > limit {
         return Err(ModelError::TooLarge {
             path,

@@ -37,8 +37,13 @@ pub(crate) fn decode(name: &str, view: &TensorView<'_>, expected: &[usize]) -> R
             found: view.shape().to_vec(),
         });
     }
-    let bytes = view.data();
-    let values: Vec<f32> = match view.dtype() {
+    let values = floats(name, view.dtype(), view.data())?;
+    Ok(Tensor::from_vec(values, expected, &Device::Cpu)?)
+}
+
+/// Widens stored floats to f32, checking that they are finite.
+pub(crate) fn floats(name: &str, dtype: Dtype, bytes: &[u8]) -> Result<Vec<f32>> {
+    let values: Vec<f32> = match dtype {
         Dtype::F32 => bytes
             .chunks_exact(4)
             .map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]]))
@@ -55,13 +60,14 @@ pub(crate) fn decode(name: &str, view: &TensorView<'_>, expected: &[usize]) -> R
             return Err(ModelError::DType {
                 name: name.into(),
                 dtype: format!("{other:?}"),
+                expected: "F32, F16, BF16".into(),
             })
         }
     };
     if values.iter().any(|value| !value.is_finite()) {
         return Err(ModelError::NonFinite { name: name.into() });
     }
-    Ok(Tensor::from_vec(values, expected, &Device::Cpu)?)
+    Ok(values)
 }
 
 /// The values of a tensor in row-major order.

@@ -1,12 +1,13 @@
 //! The weights of a model: loading, writing, and drawing at random.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use candle_core::{Device, Tensor};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
+use crate::checkpoint::Checkpoint;
 use crate::config::ModelConfig;
 use crate::error::{ModelError, Result};
 use crate::folder;
@@ -14,13 +15,9 @@ use crate::site::Site;
 use crate::tensors::{self, StoredType};
 
 const SINGLE: &str = "model.safetensors";
-const INDEX: &str = "model.safetensors.index.json";
-const MAX_INDEX_BYTES: u64 = 64 << 20;
-/// Room for the header and for buffers that are ignored, beyond the weights themselves; bytes.
-const HEADER_ALLOWANCE: u64 = 16 << 20;
 /// Names of the head norms within a layer.
-const Q_NORM: &str = "self_attn.q_norm.weight";
-const K_NORM: &str = "self_attn.k_norm.weight";
+pub(crate) const Q_NORM: &str = "self_attn.q_norm.weight";
+pub(crate) const K_NORM: &str = "self_attn.k_norm.weight";
 /// Standard deviation of random weights, as transformers draws them.
 const INITIAL_DEVIATION: f32 = 0.02;
 
@@ -125,66 +122,14 @@ impl LayerWeights {
 }
 
 impl Weights {
-    /// Loads the checkpoint in `dir`: `model.safetensors`, or the shards that
-    /// `model.safetensors.index.json` lists. BF16 and F16 are widened to f32.
+    /// Loads the checkpoint in `dir` as f32: see [`Checkpoint`]. Other floats are widened, codes
+    /// multiplied by their scales.
     ///
     /// # Errors
     /// Missing, unexpected, misshapen or non-finite tensors, each by name; unreadable or oversized
     /// files; links and shard names that lead out of the folder.
     pub fn load(dir: &Path, config: &ModelConfig) -> Result<Self> {
-        let limit = config
-            .parameters()
-            .saturating_mul(4)
-            .saturating_add(HEADER_ALLOWANCE);
-        let mut expected = shapes(config);
-        let mut found: BTreeMap<String, Tensor> = BTreeMap::new();
-        let shards = if folder::holds(dir, SINGLE) {
-            vec![(SINGLE.to_string(), None)]
-        } else if folder::holds(dir, INDEX) {
-            shards(dir)?
-                .into_iter()
-                .map(|(file, names)| (file, Some(names)))
-                .collect()
-        } else {
-            return Err(ModelError::Io {
-                path: dir.join(SINGLE),
-                source: std::io::ErrorKind::NotFound.into(),
-            });
-        };
-        for (file, listed) in shards {
-            let bytes = folder::read(dir, &file, limit)?;
-            let parsed = tensors::parse(&bytes, &file)?;
-            if let Some(listed) = listed {
-                let present: BTreeSet<String> = parsed
-                    .names()
-                    .into_iter()
-                    .map(ToString::to_string)
-                    .collect();
-                if let Some(name) = listed.symmetric_difference(&present).next() {
-                    return Err(ModelError::invalid(
-                        INDEX,
-                        format!("{file} and the index disagree about tensor {name}"),
-                    ));
-                }
-            }
-            for (name, view) in parsed.iter() {
-                if ignorable(name, config) {
-                    continue;
-                }
-                let Some(shape) = expected.remove(name) else {
-                    return Err(ModelError::UnexpectedTensor { name: name.into() });
-                };
-                found.insert(name.to_string(), tensors::decode(name, &view, &shape)?);
-            }
-        }
-        if let Some(name) = expected.into_keys().next() {
-            return Err(ModelError::MissingTensor { name });
-        }
-        assemble(config, |name| {
-            found
-                .remove(name)
-                .ok_or_else(|| ModelError::MissingTensor { name: name.into() })
-        })
+        Checkpoint::open(dir, config)?.weights()
     }
 
     /// Draws weights from a seed: matrices and biases normal with deviation 0.02, norms one. The
@@ -193,13 +138,8 @@ impl Weights {
     /// # Errors
     /// If a tensor cannot be allocated.
     pub fn random(config: &ModelConfig, seed: u64) -> Result<Self> {
-        let shapes = shapes(config);
         let mut rng = ChaCha8Rng::seed_from_u64(seed);
-        assemble(config, |name| {
-            let shape = shapes
-                .get(name)
-                .ok_or_else(|| ModelError::MissingTensor { name: name.into() })?
-                .as_slice();
+        assemble(config, |name, shape| {
             let count = shape.iter().product();
             let values = if is_norm(name) {
                 vec![1.0; count]
@@ -289,13 +229,13 @@ pub(crate) fn normal(rng: &mut ChaCha8Rng, count: usize, deviation: f32) -> Vec<
 
 /// Buffers that old checkpoints carry and that are computed anew, and the output projection of a
 /// tied model, which is a copy of the embedding.
-fn ignorable(name: &str, config: &ModelConfig) -> bool {
+pub(crate) fn ignorable(name: &str, config: &ModelConfig) -> bool {
     name.ends_with(".self_attn.rotary_emb.inv_freq")
         || (config.tie_word_embeddings && name == "lm_head.weight")
 }
 
 /// Name and shape of every tensor that the configuration calls for.
-fn shapes(config: &ModelConfig) -> BTreeMap<String, Vec<usize>> {
+pub(crate) fn shapes(config: &ModelConfig) -> BTreeMap<String, Vec<usize>> {
     let hidden = config.hidden_size;
     let mut shapes = BTreeMap::new();
     shapes.insert(
@@ -337,14 +277,22 @@ fn is_norm(name: &str) -> bool {
     name.ends_with("norm.weight")
 }
 
-fn assemble(config: &ModelConfig, mut take: impl FnMut(&str) -> Result<Tensor>) -> Result<Weights> {
+/// Weights of the tensors that `take` gives, by name and shape.
+pub(crate) fn assemble(
+    config: &ModelConfig,
+    mut take: impl FnMut(&str, &[usize]) -> Result<Tensor>,
+) -> Result<Weights> {
+    let shapes = shapes(config);
     let parts = Parts {
         layers: config.num_hidden_layers,
         tied: config.tie_word_embeddings,
         bias: config.family.qkv_bias(),
         qk_norm: config.family.qk_norm(),
     };
-    build(&parts, &mut |name: String| take(&name))
+    build(&parts, &mut |name: String| match shapes.get(&name) {
+        Some(shape) => take(&name, shape),
+        None => Err(ModelError::MissingTensor { name }),
+    })
 }
 
 /// Which tensors there are to take.
@@ -406,25 +354,4 @@ fn build_layer(
             None
         },
     })
-}
-
-/// The shards that the index lists, each with the names that it says are in it.
-fn shards(dir: &Path) -> Result<BTreeMap<String, BTreeSet<String>>> {
-    #[derive(serde::Deserialize)]
-    struct Index {
-        weight_map: BTreeMap<String, String>,
-    }
-    let bytes = folder::read(dir, INDEX, MAX_INDEX_BYTES)?;
-    let index: Index = serde_json::from_slice(&bytes).map_err(|source| ModelError::Json {
-        what: INDEX.into(),
-        source,
-    })?;
-    let mut shards: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
-    for (name, file) in index.weight_map {
-        if !file.ends_with(".safetensors") {
-            return Err(ModelError::unsupported(INDEX, format!("shard \"{file}\"")));
-        }
-        shards.entry(file).or_default().insert(name);
-    }
-    Ok(shards)
 }

@@ -4,8 +4,9 @@ use serde_json::{json, Map, Value};
 
 use super::{Family, WHAT};
 use crate::error::{ModelError, Result};
+use crate::quantisation::Quantisation;
 
-/// Fields that do not enter the forward pass of an unquantised model. `max_window_layers` only
+/// Fields that do not enter the forward pass. `max_window_layers` only
 /// chooses the layers of a sliding window, which is refused on its own.
 const NEUTRAL: &[&str] = &[
     "_attn_implementation_autoset",
@@ -53,6 +54,7 @@ const READ: &[&str] = &[
     "num_hidden_layers",
     "num_key_value_heads",
     "pretraining_tp",
+    "quantization_config",
     "rms_norm_eps",
     "rope_parameters",
     "rope_scaling",
@@ -135,6 +137,10 @@ impl Fields {
             if act != "silu" && act != "swish" {
                 return Err(unsupported("hidden_act", act));
             }
+        }
+        if let Some(quantisation) = self.get("quantization_config") {
+            // Read again by who opens the checkpoint; here only refused.
+            Quantisation::from_json(quantisation)?;
         }
         if let Some(slices) = self.get("pretraining_tp") {
             if *slices != json!(1) {

@@ -15,6 +15,7 @@ use serde_json::{json, Map, Value};
 pub use family::Family;
 use fields::Fields;
 
+use crate::checkpoint;
 use crate::error::{ModelError, Result};
 use crate::folder;
 use crate::site::Site;
@@ -76,11 +77,16 @@ pub struct ModelConfig {
 }
 
 impl ModelConfig {
-    /// Reads `config.json` in `dir`.
+    /// Reads `config.json` in `dir`; without one, the metadata of the GGUF file there.
     ///
     /// # Errors
     /// Those of [`Self::from_json`], and of reading the file.
     pub fn from_dir(dir: &Path) -> Result<Self> {
+        if !folder::holds(dir, WHAT) {
+            if let Some(name) = checkpoint::gguf_name(dir)? {
+                return checkpoint::gguf_config(dir, &name);
+            }
+        }
         let bytes = folder::read(dir, WHAT, MAX_CONFIG_BYTES)?;
         let text = std::str::from_utf8(&bytes)
             .map_err(|_| ModelError::invalid(WHAT, "is not UTF-8 text"))?;
