@@ -24,6 +24,9 @@ pub enum TextError {
     /// `tokenizer.json` is not understood, or a text cannot be encoded.
     #[error("tokenizer: {0}")]
     Tokenizer(String),
+    /// Stop strings without a meaning, or too many.
+    #[error("stop strings: {0}")]
+    Stop(String),
     /// `tokenizer_config.json` is not understood.
     #[error("tokenizer_config.json: {0}")]
     Config(String),

@@ -8,11 +8,14 @@ mod chat;
 mod error;
 mod model;
 mod python_json;
+mod stop;
 mod stream;
+mod token_bytes;
 mod tokenizer;
 
 pub use chat::{ChatTemplate, Message};
 pub use error::{Result, TextError};
 pub use model::TextModel;
+pub use stop::{Scanned, StopStrings, MAX_STOPS, MAX_STOP_BYTES};
 pub use stream::StreamDecoder;
 pub use tokenizer::Tokenizer;

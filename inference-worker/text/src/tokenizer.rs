@@ -70,6 +70,10 @@ impl Tokenizer {
         self.inner.get_vocab_size(true)
     }
 
+    pub(crate) fn inner(&self) -> &tokenizers::Tokenizer {
+        &self.inner
+    }
+
     /// The id of a token by its exact content.
     pub fn token_to_id(&self, token: &str) -> Option<u32> {
         self.inner.token_to_id(token)
