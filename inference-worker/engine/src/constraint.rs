@@ -35,6 +35,13 @@ impl TokenMask {
         }
     }
 
+    /// Allows a token no more.
+    pub fn forbid(&mut self, token: u32) {
+        if let Some(word) = self.words.get_mut(token as usize / 32) {
+            *word &= !(1 << (token % 32));
+        }
+    }
+
     /// Allows no token.
     pub fn clear(&mut self) {
         self.words.fill(0);
@@ -117,6 +124,9 @@ mod tests {
         mask.set_words(&[0, 0, u32::MAX, 1]);
         let allowed: Vec<u32> = (0..200).filter(|t| mask.allows(*t)).collect();
         assert_eq!(allowed, (64..70).collect::<Vec<_>>());
+        mask.forbid(65);
+        mask.forbid(700);
+        assert!(!mask.allows(65) && mask.allows(66));
         mask.clear();
         assert!(mask.is_empty());
     }

@@ -1,0 +1,27 @@
+//! Why an answer cannot be held to a form.
+
+use openledger_text::TextError;
+
+/// Everything that can go wrong before an answer begins.
+#[derive(Debug, thiserror::Error)]
+pub enum GrammarError {
+    /// The tokens of this model have no bytes of their own.
+    #[error("answers of this model cannot be held to a form: {0}")]
+    Tokenizer(#[from] TextError),
+    /// The form is larger than any that is taken.
+    #[error("the {what} is too large: {found}, at most {most}")]
+    TooLarge {
+        /// What is too large.
+        what: &'static str,
+        /// How large it is.
+        found: usize,
+        /// How large it may be.
+        most: usize,
+    },
+    /// The schema points to something outside itself.
+    #[error("$ref {0:?}: only references within the schema, beginning with #, are followed")]
+    Reference(String),
+    /// The form is not understood, contradicts itself, or takes too much work.
+    #[error("the answer's form: {0}")]
+    Form(String),
+}
