@@ -109,7 +109,7 @@ struct LayerPlace {
 }
 
 /// What an adapter is and where its matrices lie; the same in host memory and on the device.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct AdapterTable {
     id: AdapterId,
     arrangement: Arrangement,
@@ -122,6 +122,11 @@ impl AdapterTable {
     /// The digest of configuration and weights.
     pub fn id(&self) -> AdapterId {
         self.id
+    }
+
+    /// The same table under another name, for measurements with many adapters alike.
+    pub fn named(&self, id: AdapterId) -> Self {
+        Self { id, ..self.clone() }
     }
 
     /// How its matrices lie.

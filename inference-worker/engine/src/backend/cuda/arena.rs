@@ -80,6 +80,14 @@ impl Arena {
             .at(page as usize * self.page_bytes, self.page_bytes)
     }
 
+    /// Queues setting all of it to zeros on the compute stream.
+    ///
+    /// # Errors
+    /// When the device fails.
+    pub fn clear(&self) -> Result<(), DeviceError> {
+        self.memory.clear(Stream::Compute)
+    }
+
     /// Makes the compute stream wait until the layer of the slab that begins with page `first` is there,
     /// if it is still on its way.
     ///

@@ -3,7 +3,7 @@
 use super::arena::{page_bytes, Arena, CudaCopier};
 use super::calls::{PageCopy, NO_ADAPTER};
 use super::device::driver::Driver;
-use super::device::{Device, DeviceError, Graph, HostMemory, Kernels, Memory, Stream};
+use super::device::{Device, DeviceError, Event, Graph, HostMemory, Kernels, Memory, Stream};
 use super::forward::{Forward, Sizes};
 use super::graphs::{Graphs, Way};
 use super::inputs::{Inputs, StepShape};
@@ -138,9 +138,28 @@ impl CudaBackend {
         &self.device
     }
 
-    /// Bytes of the weights on the device.
-    pub fn weight_bytes(&self) -> usize {
-        self.model.bytes()
+    /// Bytes of the weights that a step reads: all matrices, the embedding only where it is the output
+    /// projection too.
+    pub fn step_bytes(&self) -> usize {
+        self.model.step_bytes()
+    }
+
+    /// What lays adapters out and copies them, by its own type.
+    pub fn cuda_copier(&self) -> CudaCopier {
+        CudaCopier {
+            config: self.config.clone(),
+            model: Arc::clone(&self.model),
+            arena: Arc::clone(&self.arena),
+        }
+    }
+
+    /// Sets the whole arena to zeros: for measurements of steps whose keys and values nobody computed.
+    ///
+    /// # Errors
+    /// When the device fails.
+    pub fn clear_arena(&mut self) -> Result<(), DeviceError> {
+        self.arena.clear()?;
+        self.device.synchronize(Stream::Compute)
     }
 
     /// Finds the adapters' slots.
@@ -169,7 +188,9 @@ impl CudaBackend {
         })
     }
 
-    fn compute(&mut self, batch: &StepBatch) -> Result<(), StepError> {
+    /// Queues the inputs of a batch and makes room for it. Gives its shape, and whether it may be written
+    /// down.
+    fn prepare(&mut self, batch: &StepBatch) -> Result<(StepShape, bool), StepError> {
         let most = self.work.logit_rows;
         let mut filled = self.graphs_wanted && self.is_settled(batch);
         let mut shape = StepShape::of(batch, filled, most);
@@ -185,17 +206,18 @@ impl CudaBackend {
         if self.work.prepare(&shape)? {
             self.graphs.clear();
         }
-        let (vocabulary, width) = (self.vocabulary, self.hidden);
-        make_room(
-            &mut self.logits,
-            &self.device,
-            batch.wanted.len() * vocabulary,
-        )?;
+        let (logits, hidden) = (self.vocabulary, self.hidden);
+        make_room(&mut self.logits, &self.device, batch.wanted.len() * logits)?;
         make_room(
             &mut self.hidden_states,
             &self.device,
-            batch.embedded.len() * width,
+            batch.embedded.len() * hidden,
         )?;
+        Ok((shape, filled))
+    }
+
+    /// What queues launches, beside what they are written down in.
+    fn forward(&mut self) -> Result<(Forward<'_>, &mut Graphs), StepError> {
         let forward = Forward {
             kernels: &*self.kernels,
             blas: match self.blas {
@@ -209,35 +231,70 @@ impl CudaBackend {
             inputs: self.inputs.places(),
             adapters: self.slots.address(),
         };
-        let logits = |to: &mut HostMemory, first: usize, count: usize| {
-            let values = (first * vocabulary, count * vocabulary);
-            read(&self.work.logits, to, values)
-        };
+        Ok((forward, &mut self.graphs))
+    }
+
+    fn compute(&mut self, batch: &StepBatch) -> Result<(), StepError> {
+        let (shape, filled) = self.prepare(batch)?;
+        let (vocabulary, width) = (self.vocabulary, self.hidden);
+        let device = Arc::clone(&self.device);
         if filled {
-            launch_filled(&forward, &self.device, &mut self.graphs, &shape)?;
-            logits(&mut self.logits, 0, batch.wanted.len())?;
+            let (forward, graphs) = self.forward()?;
+            launch_filled(&forward, &device, graphs, &shape)?;
+            let values = (0, batch.wanted.len() * vocabulary);
+            read(&self.work.logits, &mut self.logits, values)?;
         } else {
-            let adapters = || {
-                let segments = batch.lora.segments().iter();
-                segments.filter_map(|segment| segment.adapter.as_ref())
-            };
+            let arena = Arc::clone(&self.arena);
+            let (forward, _) = self.forward()?;
             forward.layers(&shape, |layer| {
-                for adapter in adapters() {
+                let segments = batch.lora.segments().iter();
+                for adapter in segments.filter_map(|segment| segment.adapter.as_ref()) {
                     // The host waits until the copy is queued, the device until it is done.
                     adapter.wait(layer)?;
-                    self.arena.hold(adapter.pages.start, layer)?;
+                    arena.hold(adapter.pages.start, layer)?;
                 }
                 Ok(())
             })?;
-            for first in (0..batch.wanted.len()).step_by(most as usize) {
-                let count = (batch.wanted.len() - first).min(most as usize);
+            let most = self.work.logit_rows as usize;
+            for first in (0..batch.wanted.len()).step_by(most) {
+                let count = (batch.wanted.len() - first).min(most);
+                let (forward, _) = self.forward()?;
                 forward.logits(first as u32, count as u32)?;
-                logits(&mut self.logits, first, count)?;
+                let values = (first * vocabulary, count * vocabulary);
+                read(&self.work.logits, &mut self.logits, values)?;
             }
             let values = (0, batch.embedded.len() * width);
             read(&self.work.hidden, &mut self.hidden_states, values)?;
         }
         Ok(self.device.synchronize(Stream::Compute)?)
+    }
+
+    /// Computes a step of single rows `repeats` times and gives the seconds that the device took for each,
+    /// without the copy of its logits to the host. Keys and values of the rows are written each time, to
+    /// the same places.
+    ///
+    /// # Errors
+    /// When it is not such a step, or the device fails.
+    pub fn time_steps(&mut self, batch: &StepBatch, repeats: usize) -> Result<Vec<f64>, StepError> {
+        // The first two prepare what all others use.
+        for _ in 0..2 {
+            self.step(batch)?;
+        }
+        let (shape, filled) = self.prepare(batch)?;
+        if !filled {
+            return Err(DeviceError::Unsupported("way to repeat this step").into());
+        }
+        let device = Arc::clone(&self.device);
+        let (forward, graphs) = self.forward()?;
+        let mut seconds = Vec::with_capacity(repeats);
+        for _ in 0..repeats {
+            let start = Event::record(&device, Stream::Compute)?;
+            launch_filled(&forward, &device, graphs, &shape)?;
+            let end = Event::record(&device, Stream::Compute)?;
+            end.wait()?;
+            seconds.push(start.seconds_until(&end)?);
+        }
+        Ok(seconds)
     }
 }
 
@@ -312,11 +369,7 @@ impl Backend for CudaBackend {
     }
 
     fn copier(&self) -> Arc<dyn Copier> {
-        Arc::new(CudaCopier {
-            config: self.config.clone(),
-            model: Arc::clone(&self.model),
-            arena: Arc::clone(&self.arena),
-        })
+        Arc::new(self.cuda_copier())
     }
 
     fn move_page(&mut self, from: u32, to: u32) -> Result<(), StepError> {

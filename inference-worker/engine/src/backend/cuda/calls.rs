@@ -221,6 +221,15 @@ call! {
 }
 
 call! {
+    /// Uniform values from a seed.
+    FillRandom = "fill_random" {
+        out: Address, count: u64, seed: u64, middle: f32, spread: f32,
+    }
+    grid {}
+    |c| [c.count.div_ceil(256).min(4096) as u32, 1, 1], 256
+}
+
+call! {
     /// Rows of a table by number.
     GatherRows = "gather_rows" {
         out: Address, table: Address, rows: Address, width: u32, limit: u32,

@@ -2,7 +2,8 @@
 //!
 //! Matrices that share their argument are one matrix: queries, keys and values; gate and up.
 
-use super::device::{Device, DeviceError, Memory, Stream};
+use super::calls::FillRandom;
+use super::device::{Device, DeviceError, Kernels, Memory, Stream};
 use super::launch::Address;
 use super::sources::Storage;
 use crate::backend::cpu::values;
@@ -177,6 +178,49 @@ impl Filler for FromWeights<'_> {
     }
 }
 
+/// Fills a model with uniform values from a seed, on the device: norms with ones.
+pub struct FromSeed<'a> {
+    /// The kernels, for the model's storage.
+    pub kernels: &'a dyn Kernels,
+    /// Has an output projection of its own.
+    pub lm_head: bool,
+    /// The seed.
+    pub seed: u64,
+}
+
+impl Filler for FromSeed<'_> {
+    fn has(&self, part: Part) -> bool {
+        match part {
+            Part::LmHead => self.lm_head,
+            Part::Bias(..) | Part::QueryNorm(_) | Part::KeyNorm(_) => false,
+            _ => true,
+        }
+    }
+
+    fn fill(&mut self, part: Part, place: Place<'_>) -> Result<(), EngineError> {
+        let count = place.rows * place.columns;
+        let out = place
+            .memory
+            .at(place.first, count * place.storage.bytes())?;
+        let (middle, spread) = match part {
+            Part::Norm | Part::InputNorm(_) | Part::PostAttentionNorm(_) => (1.0, 0.0),
+            // As far spread as keeps the size of what comes in.
+            _ => (0.0, (3.0 / place.columns as f32).sqrt()),
+        };
+        self.seed = self.seed.wrapping_add(1 << 40);
+        let call = FillRandom {
+            out,
+            count: count as u64,
+            seed: self.seed,
+            middle,
+            spread,
+        };
+        // SAFETY: `at` has checked that the values fit into the memory, which the model keeps.
+        unsafe { self.kernels.launch(Stream::Compute, &call) }?;
+        Ok(())
+    }
+}
+
 /// Matrices that share their argument, one below the other, `[outputs, inputs]`.
 #[derive(Debug)]
 pub struct Linear {
@@ -305,14 +349,14 @@ impl ModelMemory {
         self.storage
     }
 
-    /// Bytes of the weights.
-    pub fn bytes(&self) -> usize {
+    /// Bytes of the matrices that every step reads: those of the layers and the output projection.
+    pub fn step_bytes(&self) -> usize {
         let linear = |linear: &Linear| linear.memory.bytes();
         let layer = |layer: &LayerMemory| {
             linear(&layer.qkv) + linear(&layer.o) + linear(&layer.gate_up) + linear(&layer.down)
         };
         let layers: usize = self.layers.iter().map(layer).sum();
-        layers + linear(&self.embed) + self.lm_head.as_ref().map_or(0, linear)
+        layers + linear(self.lm_head.as_ref().unwrap_or(&self.embed))
     }
 
     /// The weights of a matrix, `[outputs, inputs]`, read back from the device beside its steps.

@@ -30,6 +30,7 @@ macro_rules! source {
 /// Every file of kernels.
 pub const SOURCES: &[Source] = &[
     source!("decode_attention.cu": "decode_attention", "decode_combine"),
+    source!("fill_random.cu": "fill_random"),
     source!("gather.cu": "gather_rows"),
     source!("gemm.cu": "gemm", "gemm_logits", "gemm_int8", "gemm_int4", "gemm_fp8"),
     source!("lora_expand.cu": "lora_expand"),

@@ -15,6 +15,7 @@ pub use memory::{Event, Graph, HostLock, HostMemory, Memory, Plain};
 use super::compiler::CompileError;
 use super::launch::{Address, Call};
 use super::sources::{Options, Storage};
+use serde::Serialize;
 use std::fmt;
 use std::sync::Arc;
 use thiserror::Error;
@@ -98,7 +99,7 @@ pub enum Stream {
 }
 
 /// What a device is.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct DeviceFacts {
     /// As its driver names it.
     pub name: String,

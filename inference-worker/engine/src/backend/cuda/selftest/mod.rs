@@ -1,4 +1,7 @@
-//! Checks of every kernel against a reference in f64, the same on the CPU in tests and on a GPU in
+//! The self-test of a device ([`whole`]): checks of every kernel, models against transformers and PEFT
+//! ([`goldens`]), and speed ([`speed`]).
+//!
+//! Checks of every kernel are against a reference in f64, the same on the CPU in tests and on a GPU in
 //! `openledger-worker gpu-selftest`.
 //!
 //! A check makes its inputs from a seed, launches a kernel, and compares each number with the reference
@@ -7,15 +10,20 @@
 
 mod attention;
 mod bench;
+pub mod fixtures;
 mod gemm;
+pub mod goldens;
 mod lora;
 mod norm;
 pub mod number;
 pub mod on_device;
 mod quantise;
+pub mod report;
 mod rope;
 mod rows;
 mod sampling;
+pub mod speed;
+pub mod whole;
 
 #[cfg(feature = "host-kernels")]
 pub mod on_host;

@@ -4,7 +4,7 @@
 use super::bench::{exactly, unwritten, Bench, Format};
 use super::number::{Chain, Real};
 use super::{Check, Extent, Failure};
-use crate::backend::cuda::calls::{GatherRows, MergeDelta, PageCopy, SiluMul};
+use crate::backend::cuda::calls::{FillRandom, GatherRows, MergeDelta, PageCopy, SiluMul};
 use crate::backend::cuda::Address;
 
 pub(super) fn checks(extent: Extent) -> Vec<Check> {
@@ -19,6 +19,9 @@ pub(super) fn checks(extent: Extent) -> Vec<Check> {
     }
     for words in [1, 77, 2048, 5000] {
         checks.push(Check::new("page_copy", words, move |b| page_copy(b, words)));
+    }
+    for count in [1, 255, 257, 5000] {
+        checks.push(Check::new("fill_random", count, move |b| fill(b, count)));
     }
     let mut shapes = vec![
         (1, 1, 1, false),
@@ -57,8 +60,30 @@ fn silu_mul(b: &mut Bench<'_>, (rows, width): (usize, usize)) -> Result<(), Fail
         let below = gate.negated().exp().plus(1.0);
         let mut product = gate.over(below).by(up).stored(storage);
         // Where the exponential is beyond f32, the quotient is zero in place of something tiny.
-        product.error += f64::from(f32::MIN_POSITIVE) * 1e3;
+        product.error += f64::from(f32::MIN_POSITIVE) * 1e2 * (1.0 + f64::from(up).abs());
         product
+    })
+}
+
+fn fill(b: &mut Bench<'_>, count: usize) -> Result<(), Failure> {
+    let out = b.output(Format::Scalar, count)?;
+    let (seed, middle, spread) = (11, 0.25, 0.5);
+    b.launch(&FillRandom {
+        out: out.at,
+        count: count as u64,
+        seed,
+        middle,
+        spread,
+    })?;
+    let storage = b.storage;
+    b.expect("out", &out, |i| {
+        let mut bits = seed.wrapping_add((i as u64 + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15));
+        bits = (bits ^ (bits >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        bits = (bits ^ (bits >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        bits ^= bits >> 31;
+        let unit = (bits >> 40) as f64 / 8_388_608.0 - 1.0;
+        // Exact in f32 for this middle and spread.
+        exactly(unit * f64::from(spread) + f64::from(middle)).stored(storage)
     })
 }
 

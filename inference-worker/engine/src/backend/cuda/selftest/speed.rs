@@ -1,0 +1,512 @@
+//! The speed of a device at the shapes of a model: decode, adapters in one batch, and loading them.
+//!
+//! Weights are uniform random values made on the device, and keys and values are zeros: a step does the
+//! same work whatever they are. Times of steps are the device's own, without the copy of logits to the
+//! host, which is measured beside them.
+
+use super::report::{Figure, Outcome, Side};
+use super::whole::guarded;
+use crate::adapters::image::{AdapterImage, DeviceAdapter};
+use crate::adapters::AdapterId;
+use crate::backend::cuda::arena::page_bytes;
+use crate::backend::cuda::calls::PageCopy;
+use crate::backend::cuda::device::{Device, Event, Memory, Stream};
+use crate::backend::cuda::model::FromSeed;
+use crate::backend::cuda::{CudaBackend, CudaOptions, DeviceChoice, Options, Room, Storage};
+use crate::backend::{Backend, Copier, StepBatch};
+use crate::kv::pages_for;
+use crate::lora::LoraBatch;
+use openledger_model::{Adapter, Family, LoraConfig, ModelConfig, Site, Targets};
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::Arc;
+use std::time::Instant;
+
+type Failure = Box<dyn std::error::Error + Send + Sync>;
+
+/// Rank of the adapters.
+const RANK: usize = 16;
+
+/// Matrices of attention.
+const ATTENTION: [Site; 4] = [Site::Q, Site::K, Site::V, Site::O];
+
+/// Bytes of a piece of the memory that is copied to measure bandwidth.
+const PIECE: usize = 1 << 20;
+
+/// What is measured.
+#[derive(Clone, Debug)]
+pub struct Scale {
+    /// The model's shapes.
+    pub config: ModelConfig,
+    /// How it is stored.
+    pub storage: Storage,
+    /// Whether matrix products are the engine's own.
+    pub deterministic: bool,
+    /// Tokens of each context.
+    pub context: usize,
+    /// Sizes of the batches of the base alone.
+    pub batches: Vec<usize>,
+    /// Most different adapters.
+    pub adapters: usize,
+    /// Repeats of each step.
+    pub repeats: usize,
+    /// Bytes that are copied to measure bandwidth.
+    pub bandwidth_bytes: usize,
+}
+
+impl Scale {
+    /// The shapes of Llama 3.1 8B in BF16, contexts of 512 tokens.
+    pub fn llama_8b() -> Self {
+        Self {
+            config: ModelConfig {
+                family: Family::Llama,
+                vocab_size: 128_256,
+                hidden_size: 4096,
+                intermediate_size: 14_336,
+                num_hidden_layers: 32,
+                num_attention_heads: 32,
+                num_key_value_heads: 8,
+                head_dim: 128,
+                rms_norm_eps: 1e-5,
+                rope_theta: 500_000.0,
+                rope_scaling: None,
+                max_position_embeddings: 8192,
+                tie_word_embeddings: false,
+                bos_token_id: None,
+                eos_token_ids: Vec::new(),
+            },
+            storage: Storage::Bf16,
+            deterministic: false,
+            context: 512,
+            batches: vec![1, 8, 32, 64],
+            adapters: 64,
+            repeats: 50,
+            bandwidth_bytes: 2 << 30,
+        }
+    }
+}
+
+/// The middle one.
+fn median(mut values: Vec<f64>) -> f64 {
+    quantile(&mut values, 0.5)
+}
+
+/// The value that a share of all is not above.
+fn quantile(values: &mut [f64], share: f64) -> f64 {
+    values.sort_by(f64::total_cmp);
+    let last = values.len().saturating_sub(1);
+    values
+        .get((last as f64 * share).ceil() as usize)
+        .copied()
+        .unwrap_or(f64::NAN)
+}
+
+/// Measures everything. What is measured goes to `figures`; parts that broke off are given back, and the
+/// others went on.
+///
+/// # Errors
+/// When the model cannot be made: nothing can be measured then.
+pub fn measure(
+    device: &Arc<dyn Device>,
+    scale: &Scale,
+    folder: &Path,
+    figures: &mut Vec<Figure>,
+    progress: &mut dyn FnMut(&str),
+) -> Result<Vec<Outcome>, Failure> {
+    let mut broken = Vec::new();
+    let mut part = |name: &str, result: Result<(), String>| {
+        if let Err(found) = result {
+            broken.push(Outcome {
+                part: name.to_owned(),
+                found,
+                passed: false,
+            });
+        }
+    };
+    progress("bandwidth of the device's memory");
+    let mut bandwidth = None;
+    let measured = guarded(|| memory_bandwidth(device, scale));
+    part(
+        "bandwidth",
+        measured.map(|measured| {
+            bandwidth = Some(measured);
+            figures.push(Figure {
+                name: "bandwidth of the device's memory, measured by copying".to_owned(),
+                achieved: measured / 1e12,
+                unit: "TB/s",
+                bar: None,
+            });
+        }),
+    );
+    progress("a model with random weights");
+    let mut bench = Bench::new(device, scale)?;
+    progress("decode");
+    part("decode", guarded(|| bench.decode(bandwidth, figures)));
+    progress("decode with adapters");
+    part("adapters", guarded(|| bench.adapters(figures)));
+    progress("loading adapters");
+    part("loading", guarded(|| bench.loading(figures)));
+    part("cold loading", guarded(|| bench.cold(folder, figures)));
+    progress("decode while adapters are loaded");
+    part("decode under loads", guarded(|| bench.under_loads(figures)));
+    part("residency", guarded(|| bench.residency(figures)));
+    Ok(broken)
+}
+
+/// Bytes per second, read and written, of copying memory to memory.
+fn memory_bandwidth(device: &Arc<dyn Device>, scale: &Scale) -> Result<f64, Failure> {
+    let pieces = (scale.bandwidth_bytes / PIECE).max(1) as u32;
+    let pool = Memory::new(device, 2 * pieces as usize * PIECE)?;
+    pool.clear(Stream::Compute)?;
+    let pairs: Vec<u32> = (0..pieces)
+        .flat_map(|piece| [piece, pieces + piece])
+        .collect();
+    let pairs = Memory::of(device, &pairs)?;
+    let kernels = device.load(&Options {
+        storage: scale.storage,
+        head_dim: scale.config.head_dim as u32,
+    })?;
+    let call = PageCopy {
+        pool: pool.address(),
+        pairs: pairs.address(),
+        words: (PIECE / 16) as u64,
+        count: pieces,
+    };
+    let mut seconds = Vec::new();
+    for repeat in 0..scale.repeats.clamp(2, 10) {
+        let start = Event::record(device, Stream::Compute)?;
+        // SAFETY: the pool has twice as many pieces as are copied, and stays until the end is waited for.
+        unsafe { kernels.launch(Stream::Compute, &call) }?;
+        let end = Event::record(device, Stream::Compute)?;
+        end.wait()?;
+        if repeat > 0 {
+            seconds.push(start.seconds_until(&end)?);
+        }
+    }
+    Ok(2.0 * pieces as f64 * PIECE as f64 / median(seconds))
+}
+
+/// A backend, and images of one adapter for all matrices and one for those of attention.
+struct Bench<'a> {
+    scale: &'a Scale,
+    backend: CudaBackend,
+    page_bytes: usize,
+    kv_pages: u32,
+    all: AdapterImage,
+    attention: AdapterImage,
+}
+
+impl<'a> Bench<'a> {
+    fn new(device: &Arc<dyn Device>, scale: &'a Scale) -> Result<Self, Failure> {
+        let config = &scale.config;
+        let page_bytes = page_bytes(config, scale.storage);
+        let most = scale
+            .batches
+            .iter()
+            .copied()
+            .max()
+            .unwrap_or(1)
+            .max(scale.adapters);
+        let kv_pages = u32::try_from(most * pages_for(scale.context))?;
+        // Room for one adapter more than are used at once: that which is loaded meanwhile.
+        let weights = RANK
+            * Site::ALL
+                .map(|site| {
+                    let (outputs, inputs) = site.shape(config);
+                    outputs + inputs
+                })
+                .iter()
+                .sum::<usize>();
+        let adapter = weights * config.num_hidden_layers * scale.storage.bytes();
+        let slab = adapter.div_ceil(page_bytes) + 2;
+        let pages = kv_pages + u32::try_from((scale.adapters + 1) * slab)?;
+        let options = CudaOptions {
+            device: DeviceChoice::Open(Arc::clone(device)),
+            storage: scale.storage,
+            deterministic: scale.deterministic,
+            graphs: true,
+        };
+        let kernels = device.load(&Options {
+            storage: scale.storage,
+            head_dim: config.head_dim as u32,
+        })?;
+        let mut filler = FromSeed {
+            kernels: &*kernels,
+            lm_head: !config.tie_word_embeddings,
+            seed: 1,
+        };
+        let room = Room {
+            pages: Some(pages),
+            context: scale.context,
+            rows: most,
+        };
+        let mut backend = CudaBackend::new(config, &mut filler, &options, room)?;
+        backend.clear_arena()?;
+        let copier = backend.cuda_copier();
+        let image = |targets: &[Site]| {
+            let arrangement = copier.arrangement();
+            let mut image = AdapterImage::random_arranged(config, arrangement, targets, RANK, 1);
+            copier.lock(&mut image);
+            image
+        };
+        Ok(Self {
+            all: image(&Site::ALL),
+            attention: image(&ATTENTION),
+            scale,
+            backend,
+            page_bytes,
+            kv_pages,
+        })
+    }
+
+    fn slab_pages(&self, image: &AdapterImage) -> u32 {
+        image.table().bytes().div_ceil(self.page_bytes) as u32
+    }
+
+    /// Places of `count` adapters alike, each with a name of its own.
+    fn resident(
+        &self,
+        image: &AdapterImage,
+        count: usize,
+    ) -> Result<Vec<Arc<DeviceAdapter>>, Failure> {
+        let copier = self.backend.copier();
+        let pages = self.slab_pages(image);
+        (0..count as u32)
+            .map(|n| {
+                let mut id = [0; 32];
+                id[..4].copy_from_slice(&n.to_be_bytes());
+                let table = Arc::new(image.table().named(AdapterId(id)));
+                let first = self.kv_pages + n * pages;
+                let adapter = DeviceAdapter::new(table, first..first + pages);
+                for layer in 0..image.table().layers() {
+                    copier.copy_layer(image, &adapter.pages, layer)?;
+                    adapter.arrive(layer + 1);
+                }
+                Ok(Arc::new(adapter))
+            })
+            .collect()
+    }
+
+    /// A step of `rows` sequences whose contexts are full, the adapters taking turns.
+    fn batch(&self, rows: usize, adapters: &[Arc<DeviceAdapter>]) -> StepBatch {
+        let pages = pages_for(self.scale.context) as u32;
+        let mut entries: Vec<usize> = (0..rows).collect();
+        let adapter = |row: usize| match adapters.len() {
+            0 => None,
+            count => adapters.get(row % count),
+        };
+        let lora = LoraBatch::group(&mut entries, |row| adapter(*row), |_| 1);
+        let rows = rows as u32;
+        StepBatch {
+            tokens: (0..rows)
+                .map(|row| row % self.scale.config.vocab_size as u32)
+                .collect(),
+            positions: vec![self.scale.context as u32 - 1; rows as usize],
+            sequences: (0..rows).collect(),
+            tables: (0..rows)
+                .map(|row| (row * pages..(row + 1) * pages).collect())
+                .collect(),
+            wanted: (0..rows).collect(),
+            embedded: Vec::new(),
+            lora,
+        }
+    }
+
+    fn step_seconds(
+        &mut self,
+        rows: usize,
+        adapters: &[Arc<DeviceAdapter>],
+    ) -> Result<f64, Failure> {
+        let batch = self.batch(rows, adapters);
+        Ok(median(self.backend.time_steps(&batch, self.scale.repeats)?))
+    }
+
+    /// Bytes that a step of the base must read.
+    fn base_bytes(&self, rows: usize) -> f64 {
+        let token = self.page_bytes / crate::kv::PAGE_TOKENS;
+        (self.backend.step_bytes() + rows * self.scale.context * token) as f64
+    }
+
+    fn decode(&mut self, bandwidth: Option<f64>, figures: &mut Vec<Figure>) -> Result<(), Failure> {
+        for rows in self.scale.batches.clone() {
+            let seconds = self.step_seconds(rows, &[])?;
+            figures.push(Figure {
+                name: format!("base decode, batch {rows}"),
+                achieved: rows as f64 / seconds,
+                unit: "tok/s",
+                bar: None,
+            });
+            if let Some(bandwidth) = bandwidth {
+                figures.push(Figure {
+                    name: format!("base decode, batch {rows}: bytes read per second / bandwidth"),
+                    achieved: self.base_bytes(rows) / seconds / bandwidth,
+                    unit: "",
+                    bar: Some((Side::Above, 0.70)),
+                });
+            }
+            let batch = self.batch(rows, &[]);
+            let mut whole = Vec::new();
+            for _ in 0..self.scale.repeats.min(10) {
+                let started = Instant::now();
+                self.backend.step(&batch)?;
+                whole.push(started.elapsed().as_secs_f64());
+            }
+            figures.push(Figure {
+                name: format!("base decode, batch {rows}, with the logits copied to the host"),
+                achieved: rows as f64 / median(whole),
+                unit: "tok/s",
+                bar: None,
+            });
+        }
+        Ok(())
+    }
+
+    fn adapters(&mut self, figures: &mut Vec<Figure>) -> Result<(), Failure> {
+        let most = self.scale.adapters;
+        let batch = self.scale.batches.iter().copied().max().unwrap_or(1);
+        // All matrices: one, few, many, and as many as rows.
+        let mut cases: Vec<(bool, usize, usize)> = [1, 8, 32, 64]
+            .into_iter()
+            .filter(|distinct| *distinct <= most.min(batch))
+            .map(|distinct| (true, batch, distinct))
+            .collect();
+        let half = 32.min(batch).min(most);
+        cases.extend([(true, half, half), (false, half, half)]);
+        for (all, rows, distinct) in cases {
+            let base = self.step_seconds(rows, &[])?;
+            let image = if all { &self.all } else { &self.attention };
+            let bytes = image.table().bytes();
+            let resident = self.resident(image, distinct)?;
+            let seconds = self.step_seconds(rows, &resident)?;
+            let read = self.base_bytes(rows);
+            let ceiling = read / (read + (distinct * bytes) as f64);
+            let near_base = if all { distinct <= 8 } else { rows <= 32 };
+            let bar = if near_base { 0.90 } else { 0.90 * ceiling };
+            let matrices = if all { "all linear" } else { "q,k,v,o" };
+            figures.push(Figure {
+                name: format!(
+                    "batch {rows}, {distinct} adapters r{RANK} {matrices} / base alone (ceiling \
+                     {ceiling:.3})"
+                ),
+                achieved: base / seconds,
+                unit: "",
+                bar: Some((Side::Above, bar)),
+            });
+        }
+        Ok(())
+    }
+
+    /// Host memory to the device.
+    fn loading(&mut self, figures: &mut Vec<Figure>) -> Result<(), Failure> {
+        for (image, bar) in [(&self.attention, 5.0), (&self.all, 10.0)] {
+            let mut milliseconds = Vec::new();
+            for _ in 0..self.scale.repeats.min(20) {
+                let started = Instant::now();
+                self.resident(image, 1)?;
+                milliseconds.push(started.elapsed().as_secs_f64() * 1e3);
+            }
+            figures.push(Figure {
+                name: format!(
+                    "host memory to device, {:.0} MB",
+                    image.table().bytes() as f64 / 1e6
+                ),
+                achieved: median(milliseconds),
+                unit: "ms",
+                bar: Some((Side::Below, bar)),
+            });
+        }
+        Ok(())
+    }
+
+    /// From files to the device. They have just been written, so the system may have them in memory.
+    fn cold(&mut self, folder: &Path, figures: &mut Vec<Figure>) -> Result<(), Failure> {
+        let config = &self.scale.config;
+        let names = ATTENTION.map(|site| {
+            let module = site.module();
+            module.rsplit('.').next().unwrap_or(module).to_owned()
+        });
+        let lora = LoraConfig::new(RANK, 2.0 * RANK as f64, Targets::Names(names.into()));
+        let folder = folder.join("adapter");
+        Adapter::init(config, lora, 1)?.save(&folder)?;
+        let copier = self.backend.copier();
+        let mut milliseconds = Vec::new();
+        let mut bytes = 0;
+        for _ in 0..self.scale.repeats.min(5) {
+            let started = Instant::now();
+            let image = copier.lay_out(&Adapter::load(&folder, config)?)?;
+            self.resident(&image, 1)?;
+            milliseconds.push(started.elapsed().as_secs_f64() * 1e3);
+            bytes = image.table().bytes();
+        }
+        figures.push(Figure {
+            name: format!("files to device, {:.0} MB", bytes as f64 / 1e6),
+            achieved: median(milliseconds),
+            unit: "ms",
+            bar: Some((Side::Below, 100.0)),
+        });
+        Ok(())
+    }
+
+    /// Time between tokens while another thread loads adapters without a pause.
+    fn under_loads(&mut self, figures: &mut Vec<Figure>) -> Result<(), Failure> {
+        let rows = self.scale.batches.iter().copied().max().unwrap_or(1);
+        let batch = self.batch(rows, &[]);
+        let steps = 4 * self.scale.repeats;
+        let mut alone = self.backend.time_steps(&batch, steps)?;
+        let copier = self.backend.copier();
+        let first = self.kv_pages;
+        let pages = first..first + self.slab_pages(&self.all);
+        let image = &self.all;
+        let stop = AtomicBool::new(false);
+        let backend = &mut self.backend;
+        let (mut loaded, loads) = std::thread::scope(|scope| {
+            let loading = scope.spawn(|| {
+                let mut loads = 0usize;
+                while !stop.load(Ordering::Relaxed) {
+                    for layer in 0..image.table().layers() {
+                        copier
+                            .copy_layer(image, &pages, layer)
+                            .map_err(|e| e.to_string())?;
+                    }
+                    loads += 1;
+                }
+                Ok::<usize, String>(loads)
+            });
+            let timed = backend.time_steps(&batch, steps);
+            stop.store(true, Ordering::Relaxed);
+            let loads = loading.join().map_err(|_| "loading panicked".to_owned())?;
+            Ok::<_, Failure>((timed?, loads?))
+        })?;
+        figures.push(Figure {
+            name: format!(
+                "batch {rows}: p99 of a step while {loads} adapters were loaded / without"
+            ),
+            achieved: quantile(&mut loaded, 0.99) / quantile(&mut alone, 0.99),
+            unit: "",
+            bar: Some((Side::Below, 1.2)),
+        });
+        Ok(())
+    }
+
+    fn residency(&mut self, figures: &mut Vec<Figure>) -> Result<(), Failure> {
+        let free = self.backend.device().free_bytes()?;
+        let arena = self.backend.pages() as usize * self.page_bytes;
+        for (image, matrices) in [(&self.all, "all linear"), (&self.attention, "q,k,v,o")] {
+            let bytes = image.table().bytes();
+            let slab = self.slab_pages(image) as usize * self.page_bytes;
+            figures.push(Figure {
+                name: format!("bytes of an adapter r{RANK} {matrices} / bytes of its pages"),
+                achieved: bytes as f64 / slab as f64,
+                unit: "",
+                bar: Some((Side::Above, 0.95)),
+            });
+            figures.push(Figure {
+                name: format!("adapters r{RANK} {matrices} that fit beside the weights"),
+                achieved: ((free + arena) / slab) as f64,
+                unit: "",
+                bar: None,
+            });
+        }
+        Ok(())
+    }
+}
