@@ -25,24 +25,31 @@ typedef unsigned long long u64;
 #define NEGATIVE_INFINITY __uint_as_float(0xff800000u)
 #define NOT_A_NUMBER __uint_as_float(0x7fc00000u)
 
+__device__ inline float bf16_value(u16 bits) {
+    return __uint_as_float((u32)bits << 16);
+}
+
+// To the nearest, ties to even.
+__device__ inline u16 bf16_bits(float f) {
+    u32 bits = __float_as_uint(f);
+    if ((bits & 0x7fffffffu) > 0x7f800000u) {
+        return (u16)((bits >> 16) | 0x40u);
+    }
+    return (u16)((bits + 0x7fffu + ((bits >> 16) & 1u)) >> 16);
+}
+
 #if SCALAR_BF16
 struct Scalar {
     u16 bits;
 };
 
 __device__ inline float to_float(Scalar s) {
-    return __uint_as_float((u32)s.bits << 16);
+    return bf16_value(s.bits);
 }
 
-// To the nearest, ties to even.
 __device__ inline Scalar from_float(float f) {
-    u32 bits = __float_as_uint(f);
     Scalar s;
-    if ((bits & 0x7fffffffu) > 0x7f800000u) {
-        s.bits = (u16)((bits >> 16) | 0x40u);
-    } else {
-        s.bits = (u16)((bits + 0x7fffu + ((bits >> 16) & 1u)) >> 16);
-    }
+    s.bits = bf16_bits(f);
     return s;
 }
 

@@ -36,17 +36,37 @@ __device__ inline void lane_products(float (&sums)[ROWS], const Scalar* a,
         sums[row] = 0.0f;
     }
     if (inputs % 8 == 0) {
-        for (u32 i = lane * 8; i < inputs; i += WARP * 8) {
-            float weights[8];
-            load8(a + i, weights);
+        // Several loads are under way before the first is used; the chain keeps its order.
+        constexpr int AHEAD = ROWS == 1 ? 4 : 1;
+        for (u32 start = lane * 8; start < inputs; start += AHEAD * WARP * 8) {
+            float weights[AHEAD][8];
+            float values[AHEAD][8];
 #pragma unroll
-            for (int row = 0; row < ROWS; row++) {
-                if (row < rows) {
-                    float values[8];
-                    load8(x[row] + i, values);
+            for (int step = 0; step < AHEAD; step++) {
+                u32 i = start + step * WARP * 8;
+                if (i < inputs) {
+                    load8(a + i, weights[step]);
+                    if (ROWS == 1) {
+                        load8(x[0] + i, values[step]);
+                    }
+                }
+            }
 #pragma unroll
-                    for (int j = 0; j < 8; j++) {
-                        sums[row] = fmaf(weights[j], values[j], sums[row]);
+            for (int step = 0; step < AHEAD; step++) {
+                u32 i = start + step * WARP * 8;
+                if (i >= inputs) {
+                    break;
+                }
+#pragma unroll
+                for (int row = 0; row < ROWS; row++) {
+                    if (row < rows) {
+                        if (ROWS > 1) {
+                            load8(x[row] + i, values[step]);
+                        }
+#pragma unroll
+                        for (int j = 0; j < 8; j++) {
+                            sums[row] = fmaf(weights[step][j], values[step][j], sums[row]);
+                        }
                     }
                 }
             }

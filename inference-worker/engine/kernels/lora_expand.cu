@@ -1,15 +1,20 @@
 // y = gain * y + scale * B h of each row's own adapter, for all sites that wrote h in one launch. The
 // sum over ranks is one f32 chain in order; y is rounded to storage once, after the addition.
 #include "lora.cuh"
+#include "spans.cuh"
 
-#define MAX_SITES 4
 #define RANK_STEP 32u
 
-// Where the outputs of each site are in a row of y.
-struct Spans {
-    u32 offset[MAX_SITES];
-    u32 width[MAX_SITES];
-};
+// The next link of each row's chain.
+__device__ inline void take(float (&sums)[TILE_ROWS], float weight,
+                            const float (&hidden)[TILE_ROWS][RANK_STEP], u32 rank, u32 rows) {
+#pragma unroll
+    for (int row = 0; row < TILE_ROWS; row++) {
+        if (row < rows) {
+            sums[row] = fmaf(weight, hidden[row][rank], sums[row]);
+        }
+    }
+}
 
 // y [rows, y_stride]; h [rows, sites, rank_stride]. A thread has one output of all rows of a tile, so a
 // row of B is read once per tile. Grid (tiles, sites, ceil(largest width / 128)).
@@ -44,13 +49,19 @@ lora_expand(Scalar* y, const float* h, const LoraEntry* table, const LoraTile* t
         }
         __syncthreads();
         if (output < width) {
-            for (u32 rank = 0; rank < steps; rank++) {
-                float weight = to_float(b[start + rank]);
+            // Where rows of B begin on 16 bytes, eight ranks in one load.
+            if (entry.rank % 8 == 0) {
+                for (u32 rank = 0; rank < steps; rank += 8) {
+                    float weights[8];
+                    load8(b + start + rank, weights);
 #pragma unroll
-                for (int row = 0; row < TILE_ROWS; row++) {
-                    if (row < tile.rows) {
-                        sums[row] = fmaf(weight, hidden[row][rank], sums[row]);
+                    for (u32 j = 0; j < 8; j++) {
+                        take(sums, weights[j], hidden, rank + j, tile.rows);
                     }
+                }
+            } else {
+                for (u32 rank = 0; rank < steps; rank++) {
+                    take(sums, to_float(b[start + rank]), hidden, rank, tile.rows);
                 }
             }
         }

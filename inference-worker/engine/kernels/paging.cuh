@@ -16,3 +16,11 @@ __device__ inline u64 key_index(const u32* pages, u64 page_stride, u32 kv_head, 
 __device__ inline u64 value_offset(u32 kv_heads) {
     return (u64)kv_heads * PAGE_TOKENS * HEAD_DIM;
 }
+
+// Adjacent rows of one sequence that share a block of prefill attention: with q queries to a block,
+// rows * min(heads of a kv head, q) <= q.
+struct RowTile {
+    u32 first;
+    u32 rows;
+    u32 sequence;
+};

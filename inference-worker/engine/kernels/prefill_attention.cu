@@ -5,13 +5,6 @@
 
 #define PREFILL_QUERIES 16
 
-// Adjacent rows of one sequence; rows * min(heads of a kv head, PREFILL_QUERIES) <= PREFILL_QUERIES.
-struct RowTile {
-    u32 first;
-    u32 rows;
-    u32 sequence;
-};
-
 // out, q [rows, heads, HEAD_DIM]; the keys and values of the rows are already in their pages.
 // Grid (tiles, kv_heads, head tiles of a kv head). A tile without rows returns.
 KERNEL(128)

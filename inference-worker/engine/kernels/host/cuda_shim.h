@@ -47,6 +47,24 @@ constexpr uint32_t WARP_LANES = 32;
 constexpr uint32_t MOST_THREADS = 1024;
 constexpr size_t MOST_EXCHANGED = 64;
 
+constexpr uint32_t MOST_COPIES = 128;
+
+// An asynchronous copy of sixteen bytes, or of zeros, that has not been done yet.
+struct Copy {
+    void* to;
+    const void* from;
+    bool there;
+    uint32_t group;
+
+    void run() const {
+        if (there) {
+            std::memcpy(to, from, 16);
+        } else {
+            std::memset(to, 0, 16);
+        }
+    }
+};
+
 struct Fiber {
     Context context;
     State state;
@@ -56,6 +74,9 @@ struct Fiber {
     // What the lane takes part in: lanes of one exchange must agree.
     const void* kind;
     alignas(16) unsigned char offered[2][MOST_EXCHANGED];
+    uint32_t groups;
+    uint32_t copies;
+    Copy pending[MOST_COPIES];
 };
 
 static Fiber fibers[MOST_THREADS];
@@ -140,6 +161,8 @@ inline bool run_block(uint32_t threads) {
         fibers[i].state = State::Ready;
         fibers[i].turn = 0;
         fibers[i].kind = nullptr;
+        fibers[i].groups = 0;
+        fibers[i].copies = 0;
         prepare(fibers[i].context, stacks.stack(i), enter);
     }
     for (;;) {
@@ -226,6 +249,8 @@ inline uint32_t __float_as_uint(float value) {
     std::memcpy(&bits, &value, sizeof bits);
     return bits;
 }
+
+#include "tensor_cores.h"
 
 // A kernel as a function of the arguments of cuLaunchKernel.
 #define LAUNCH(name)                                                                             \

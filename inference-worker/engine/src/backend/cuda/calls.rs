@@ -12,6 +12,10 @@ pub const CHUNK_TOKENS: u32 = 256;
 const DECODE_QUERIES: u32 = 8;
 /// Rows times heads of a block of prefill attention.
 pub const PREFILL_QUERIES: u32 = 16;
+/// Rows times heads of a block of prefill attention on tensor cores.
+pub const TENSOR_QUERIES: u32 = 64;
+/// Rows up to which the narrow tiles of products on tensor cores are meant.
+pub const NARROW_ROWS: u32 = 16;
 /// Rows in a tile of the LoRA kernels.
 pub const TILE_ROWS: u32 = 16;
 /// Slot of a row of the base model.
@@ -80,9 +84,18 @@ pub struct RowTile {
 }
 
 /// Cuts runs `(sequence, rows)` of adjacent rows into tiles for a model with `group` query heads for
-/// each key-value head.
+/// each key-value head, for [`PrefillAttention`].
 pub fn row_tiles(runs: &[(u32, u32)], group: u32) -> Vec<RowTile> {
-    let most = (PREFILL_QUERIES / group.max(1)).max(1);
+    tiles_of(runs, PREFILL_QUERIES / group.max(1))
+}
+
+/// The same for [`PrefillAttentionTensor`].
+pub fn tensor_row_tiles(runs: &[(u32, u32)], group: u32) -> Vec<RowTile> {
+    tiles_of(runs, TENSOR_QUERIES / group.max(1))
+}
+
+fn tiles_of(runs: &[(u32, u32)], most: u32) -> Vec<RowTile> {
+    let most = most.max(1);
     let mut tiles = Vec::new();
     let mut first = 0;
     for &(sequence, rows) in runs {
@@ -214,6 +227,16 @@ call! {
 }
 
 call! {
+    /// [`PrefillAttention`] on tensor cores, for BF16, with tiles of [`tensor_row_tiles`].
+    PrefillAttentionTensor = "prefill_attention_tensor" {
+        out: Address, q: Address, kv: Address, tiles: Address, positions: Address, tables: Address,
+        page_stride: u64, table_stride: u32, heads: u32, kv_heads: u32, scale: f32,
+    }
+    grid { tile_count: u32, }
+    |c| [c.tile_count, c.kv_heads, (c.heads / c.kv_heads).div_ceil(TENSOR_QUERIES)], 128
+}
+
+call! {
     /// `out = silu(gate) · up`.
     SiluMul = "silu_mul" { out: Address, gate_up: Address, width: u32, }
     grid { rows: u32, }
@@ -252,6 +275,42 @@ call! {
     }
     grid {}
     |c| [c.outputs.div_ceil(64), c.rows.div_ceil(64), 1], 256
+}
+
+call! {
+    /// [`Gemm`] on tensor cores, for BF16 and a number of inputs divisible by 8.
+    GemmTensor = "gemm_tensor" {
+        y: Address, x: Address, w: Address, rows: u32, outputs: u32, inputs: u32,
+    }
+    grid {}
+    |c| [c.outputs.div_ceil(128), c.rows.div_ceil(128), 1], 256
+}
+
+call! {
+    /// [`GemmTensor`] for few rows, with the same bits.
+    GemmTensorNarrow = "gemm_tensor_narrow" {
+        y: Address, x: Address, w: Address, rows: u32, outputs: u32, inputs: u32,
+    }
+    grid {}
+    |c| [c.outputs.div_ceil(32), c.rows.div_ceil(16), 1], 128
+}
+
+call! {
+    /// [`GemmTensor`] with `y` in f32.
+    GemmTensorLogits = "gemm_tensor_logits" {
+        y: Address, x: Address, w: Address, rows: u32, outputs: u32, inputs: u32,
+    }
+    grid {}
+    |c| [c.outputs.div_ceil(128), c.rows.div_ceil(128), 1], 256
+}
+
+call! {
+    /// [`GemmTensorNarrow`] with `y` in f32.
+    GemmTensorLogitsNarrow = "gemm_tensor_logits_narrow" {
+        y: Address, x: Address, w: Address, rows: u32, outputs: u32, inputs: u32,
+    }
+    grid {}
+    |c| [c.outputs.div_ceil(32), c.rows.div_ceil(16), 1], 128
 }
 
 call! {
@@ -308,6 +367,33 @@ call! {
 call! {
     /// `y = gain · y + scale · B h`.
     LoraExpand = "lora_expand" {
+        y: Address, h: Address, table: Address, tiles: Address, order: Address, spans: Spans,
+        y_stride: u32, rank_stride: u32, slot_stride: u32, first_entry: u32,
+    }
+    grid {
+        tile_count: u32,
+        /// At most [`MAX_SITES`].
+        sites: u32,
+    }
+    |c| {
+        let widest = c.spans.width.iter().take(c.sites as usize).max();
+        [c.tile_count, c.sites, widest.map_or(0, |w| w.div_ceil(128))]
+    }, 128
+}
+
+call! {
+    /// [`LoraShrinkTiles`] on tensor cores, for BF16 and a number of inputs divisible by 8.
+    LoraShrinkTensor = "lora_shrink_tensor" {
+        h: Address, x: Address, table: Address, tiles: Address, order: Address, inputs: u32,
+        rank_stride: u32, slot_stride: u32, first_entry: u32,
+    }
+    grid { tile_count: u32, sites: u32, }
+    |c| [c.tile_count, c.sites, c.rank_stride.div_ceil(32)], 128
+}
+
+call! {
+    /// [`LoraExpand`] on tensor cores, for BF16.
+    LoraExpandTensor = "lora_expand_tensor" {
         y: Address, h: Address, table: Address, tiles: Address, order: Address, spans: Spans,
         y_stride: u32, rank_stride: u32, slot_stride: u32, first_entry: u32,
     }

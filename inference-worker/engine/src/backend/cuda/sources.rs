@@ -33,11 +33,20 @@ pub const SOURCES: &[Source] = &[
     source!("fill_random.cu": "fill_random"),
     source!("gather.cu": "gather_rows"),
     source!("gemm.cu": "gemm", "gemm_logits", "gemm_int8", "gemm_int4", "gemm_fp8"),
+    source!(
+        "gemm_tensor.cu":
+        "gemm_tensor",
+        "gemm_tensor_narrow",
+        "gemm_tensor_logits",
+        "gemm_tensor_logits_narrow"
+    ),
     source!("lora_expand.cu": "lora_expand"),
     source!("lora_shrink.cu": "lora_shrink", "lora_shrink_tiles"),
+    source!("lora_tensor.cu": "lora_shrink_tensor", "lora_expand_tensor"),
     source!("merge_delta.cu": "merge_delta"),
     source!("page_copy.cu": "page_copy"),
     source!("prefill_attention.cu": "prefill_attention"),
+    source!("prefill_tensor.cu": "prefill_attention_tensor"),
     source!("quantise.cu": "quantise_int8", "quantise_int4", "quantise_fp8"),
     source!("rms_norm.cu": "rms_norm", "rms_norm_f32", "add_rms_norm"),
     source!("rope_kv.cu": "rope_kv"),
@@ -52,6 +61,8 @@ pub const HEADERS: &[(&str, &str)] = &[
     ("fp8.cuh", file!("fp8.cuh")),
     ("lora.cuh", file!("lora.cuh")),
     ("paging.cuh", file!("paging.cuh")),
+    ("spans.cuh", file!("spans.cuh")),
+    ("tensor.cuh", file!("tensor.cuh")),
 ];
 
 /// How tensors are stored.

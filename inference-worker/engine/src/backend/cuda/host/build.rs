@@ -20,6 +20,10 @@ const SHIM: &[(&str, &str)] = &[
         "fibers.h",
         include_str!("../../../../kernels/host/fibers.h"),
     ),
+    (
+        "tensor_cores.h",
+        include_str!("../../../../kernels/host/tensor_cores.h"),
+    ),
 ];
 
 /// A copy of a library, so that loading it does not give the one that is loaded already. The file is gone

@@ -1,10 +1,11 @@
 //! Checks of `decode_attention.cu` and `prefill_attention.cu`.
 
 use super::bench::{Bench, Format, Output, Tensor};
-use super::number::{Chain, Real, HALF_UNIT};
+use super::number::{Chain, Real, HALF_UNIT, HALF_UNIT_BF16};
 use super::{Check, Extent, Failure};
 use crate::backend::cuda::calls::{
-    row_tiles, DecodeAttention, DecodeCombine, PrefillAttention, RowTile, CHUNK_TOKENS,
+    row_tiles, tensor_row_tiles, DecodeAttention, DecodeCombine, PrefillAttention,
+    PrefillAttentionTensor, RowTile, CHUNK_TOKENS,
 };
 use crate::backend::cuda::Address;
 
@@ -58,13 +59,54 @@ pub(super) fn checks(dim: usize, extent: Extent) -> Vec<Check> {
     checks
 }
 
+/// Of prefill attention on tensor cores.
+pub(super) fn tensor_checks(dim: usize, extent: Extent) -> Vec<Check> {
+    let mut cases = vec![
+        ((1, 1), vec![(0, 3), (14, 70), (0, 1)]),
+        ((2, 3), vec![(31, 2), (0, 22), (60, 5)]),
+        ((1, 8), vec![(250, 9), (0, 17)]),
+        ((1, 70), vec![(0, 2), (20, 1)]),
+    ];
+    if extent == Extent::Full {
+        cases.push(((8, 4), vec![(0, 40), (1000, 3), (2047, 2)]));
+    }
+    let check = |(heads, runs): (Heads, Vec<(usize, usize)>)| {
+        let shape = (dim, heads, runs.clone());
+        Check::new("prefill_attention_tensor", shape, move |b| {
+            let case = Case::new(b, dim, heads, &runs)?;
+            let tiles = tensor_row_tiles(&case.tile_runs(), heads.1 as u32);
+            let out = case.prefill_tensor(b, tiles)?;
+            case.expect(b, &out, Way::Tensor)?;
+            // The same bits for every row by itself.
+            let single: Vec<RowTile> = (0..)
+                .zip(&case.rows)
+                .map(|(first, (sequence, _))| RowTile {
+                    first,
+                    rows: 1,
+                    sequence: *sequence as u32,
+                })
+                .collect();
+            let alone = case.prefill_tensor(b, single)?;
+            b.expect_same("rows alone and in tiles", &alone, &out)
+        })
+    };
+    cases.into_iter().map(check).collect()
+}
+
+/// How attention is computed.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Way {
+    Plain,
+    Tensor,
+}
+
 fn add(checks: &mut Vec<Check>, dim: usize, heads: Heads, runs: Vec<(usize, usize)>) {
     let shape = (dim, heads, runs.clone());
     let rows = runs.clone();
     checks.push(Check::new("decode_attention", &shape, move |b| {
         let case = Case::new(b, dim, heads, &runs)?;
         let out = case.decode(b)?;
-        case.expect(b, &out)
+        case.expect(b, &out, Way::Plain)
     }));
     // What decode is held against the reference for, prefill has to give in the same bits.
     checks.push(Check::new("prefill_attention", &shape, move |b| {
@@ -245,11 +287,7 @@ impl Case {
     fn prefill(&self, b: &mut Bench<'_>) -> Result<Output, Failure> {
         let (kv_heads, group) = self.heads;
         let heads = kv_heads * group;
-        let runs: Vec<(u32, u32)> = (0..)
-            .zip(&self.runs)
-            .map(|(sequence, (_, rows))| (sequence, *rows as u32))
-            .collect();
-        let mut tiles = row_tiles(&runs, group as u32);
+        let mut tiles = row_tiles(&self.tile_runs(), group as u32);
         tiles.insert(1, RowTile::default());
         let out = b.output(Format::Scalar, self.rows.len() * heads * self.dim)?;
         let call = PrefillAttention {
@@ -270,13 +308,47 @@ impl Case {
         Ok(out)
     }
 
-    fn expect(&self, b: &mut Bench<'_>, out: &Output) -> Result<(), Failure> {
+    /// Each sequence's rows, as tiles are cut from them.
+    fn tile_runs(&self) -> Vec<(u32, u32)> {
+        let runs = (0..).zip(&self.runs);
+        runs.map(|(sequence, (_, rows))| (sequence, *rows as u32))
+            .collect()
+    }
+
+    fn prefill_tensor(
+        &self,
+        b: &mut Bench<'_>,
+        mut tiles: Vec<RowTile>,
+    ) -> Result<Output, Failure> {
+        let (kv_heads, group) = self.heads;
+        let heads = kv_heads * group;
+        tiles.insert(1, RowTile::default());
+        let out = b.output(Format::Scalar, self.rows.len() * heads * self.dim)?;
+        let call = PrefillAttentionTensor {
+            out: out.at,
+            q: self.q.at,
+            kv: self.kv(b),
+            tiles: b.plain(&tiles)?,
+            positions: self.positions,
+            tables: self.tables,
+            page_stride: self.page as u64,
+            table_stride: self.table_stride as u32,
+            heads: heads as u32,
+            kv_heads: kv_heads as u32,
+            scale: self.scale,
+            tile_count: tiles.len() as u32,
+        };
+        b.launch(&call)?;
+        Ok(out)
+    }
+
+    fn expect(&self, b: &mut Bench<'_>, out: &Output, way: Way) -> Result<(), Failure> {
         let (kv_heads, group) = self.heads;
         let heads = kv_heads * group;
         let mut expected = Vec::with_capacity(self.rows.len() * heads * self.dim);
         for row in 0..self.rows.len() {
             for head in 0..heads {
-                expected.extend(self.reference(row, head));
+                expected.extend(self.reference(row, head, way));
             }
         }
         let storage = b.storage;
@@ -284,22 +356,45 @@ impl Case {
     }
 
     /// One head of one row: the mean of values weighted by the exponentials of their scores.
-    fn reference(&self, row: usize, head: usize) -> Vec<Real> {
+    fn reference(&self, row: usize, head: usize, way: Way) -> Vec<Real> {
         let (kv_heads, group) = self.heads;
         let (sequence, position) = self.rows[row];
         let q = &self.q.values[(row * kv_heads * group + head) * self.dim..][..self.dim];
         let part = |token: usize, part: usize| {
             &self.kv.values[self.place(sequence, token, part)..][..self.dim]
         };
+        // How often what was summed so far is scaled anew, and how sums are made in between.
+        let (products, merges, sums, totals) = match way {
+            Way::Plain => {
+                let merges = position / CHUNK_TOKENS as usize + 1;
+                // A thread's share of a chunk, then a butterfly.
+                let totals = Chain::of(CHUNK_TOKENS as usize / 32 + 5);
+                let sums = Chain::of(CHUNK_TOKENS as usize);
+                (Chain::of(self.dim), merges, sums, totals)
+            }
+            Way::Tensor => {
+                let merges = position / PAGE_TOKENS + 1;
+                let sums = Chain::of_tensor_cores(position + 32);
+                (
+                    Chain::of_tensor_cores(self.dim),
+                    merges,
+                    sums,
+                    Chain::of(10),
+                )
+            }
+        };
+        let rounding = match way {
+            Way::Plain => 0.0,
+            Way::Tensor => HALF_UNIT_BF16,
+        };
         let scores: Vec<Real> = (0..=position)
             .map(|token| {
                 let pairs = q.iter().zip(part(token, head / group));
                 let pairs = pairs.map(|(q, k)| (*q, *k));
-                Real::dot(pairs, Chain::of(self.dim)).by(self.scale)
+                Real::dot(pairs, products).by(self.scale)
             })
             .collect();
         let largest = scores.iter().map(|s| s.value).fold(f64::MIN, f64::max);
-        let chunks = position / CHUNK_TOKENS as usize + 1;
         let weights: Vec<Real> = scores
             .iter()
             .map(|score| {
@@ -307,22 +402,18 @@ impl Case {
                 // The subtraction and the exponential (two units, four halves), and as much again with a
                 // product for each chunk that is merged; the largest score is the same above and below
                 // the line, so what it is off cancels.
-                let merges = chunks as f64;
-                let share =
-                    score.error.exp_m1() + (1.0 + merges) * (below.abs() + 5.0) * HALF_UNIT * 1.01;
+                let share = score.error.exp_m1()
+                    + (1.0 + merges as f64) * (below.abs() + 5.0) * HALF_UNIT * 1.01
+                    + rounding;
                 Real::of(below.exp()).off_by(share)
             })
             .collect();
-        // A thread's share of a chunk, a butterfly, and the merges.
-        let total = Real::sum(
-            weights.iter().copied(),
-            Chain::of(CHUNK_TOKENS as usize / 32 + 5).then(2 * chunks),
-        );
+        let total = Real::sum(weights.iter().copied(), totals.then(2 * merges));
         (0..self.dim)
             .map(|d| {
                 let values = (0..=position).map(|token| part(token, kv_heads + head / group)[d]);
-                let chain = Chain::of(CHUNK_TOKENS as usize).then(2 * chunks);
-                Real::dot(weights.iter().copied().zip(values), chain).over(total)
+                let pairs = weights.iter().copied().zip(values);
+                Real::dot(pairs, sums.then(2 * merges)).over(total)
             })
             .collect()
     }

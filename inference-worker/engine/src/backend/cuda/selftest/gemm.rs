@@ -3,8 +3,11 @@
 use super::bench::{Bench, Format, Output};
 use super::number::{fp8_value, Chain, Real};
 use super::{Check, Extent, Failure};
-use crate::backend::cuda::calls::{Gemm, GemmFp8, GemmInt4, GemmInt8, GemmLogits};
-use crate::backend::cuda::Address;
+use crate::backend::cuda::calls::{
+    Gemm, GemmFp8, GemmInt4, GemmInt8, GemmLogits, GemmTensor, GemmTensorLogits,
+    GemmTensorLogitsNarrow, GemmTensorNarrow,
+};
+use crate::backend::cuda::{Address, Call};
 
 /// Rows, outputs, inputs.
 pub(super) type Shape = (usize, usize, usize);
@@ -41,13 +44,83 @@ pub(super) fn checks(extent: Extent) -> Vec<Check> {
     checks
 }
 
+/// Of the products on tensor cores.
+pub(super) fn tensor_checks(extent: Extent) -> Vec<Check> {
+    let mut shapes = vec![
+        (1, 1, 8),
+        (1, 33, 64),
+        (3, 65, 24),
+        (17, 31, 200),
+        (16, 32, 520),
+        (130, 131, 136),
+    ];
+    if extent == Extent::Full {
+        shapes.extend([(1, 4096, 4096), (33, 6144, 4096), (128, 4096, 14_336)]);
+    }
+    let mut checks = Vec::new();
+    for shape in shapes {
+        for kernel in [
+            "gemm_tensor",
+            "gemm_tensor_narrow",
+            "gemm_tensor_logits",
+            "gemm_tensor_logits_narrow",
+        ] {
+            checks.push(Check::new(kernel, shape, move |b| tensor(b, shape, kernel)));
+        }
+    }
+    checks
+}
+
+/// A product, and its last row alone in tiles of the other size.
+fn tensor(b: &mut Bench<'_>, shape: Shape, kernel: &str) -> Result<(), Failure> {
+    let (rows, outputs, inputs) = shape;
+    let wide = kernel.contains("logits");
+    let x = b.random(rows * inputs)?;
+    let w = b.random(outputs * inputs)?;
+    let last = b.tensor(x.values[(rows - 1) * inputs..].to_vec())?;
+    let format = if wide { Format::F32 } else { Format::Scalar };
+    let y = b.output(format, rows * outputs)?;
+    let alone = b.output(format, outputs)?;
+    let call = |narrow: bool, y: &Output, x: Address, rows: usize| -> Box<dyn Call> {
+        let (y, w, rows) = (y.at, w.at, rows as u32);
+        let (outputs, inputs) = (outputs as u32, inputs as u32);
+        macro_rules! call {
+            ($name:ident) => {
+                Box::new($name {
+                    y,
+                    x,
+                    w,
+                    rows,
+                    outputs,
+                    inputs,
+                })
+            };
+        }
+        match (wide, narrow) {
+            (false, false) => call!(GemmTensor),
+            (false, true) => call!(GemmTensorNarrow),
+            (true, false) => call!(GemmTensorLogits),
+            (true, true) => call!(GemmTensorLogitsNarrow),
+        }
+    };
+    let narrow = kernel.ends_with("narrow");
+    b.launch(&*call(narrow, &y, x.at, rows))?;
+    let chain = (wide, Chain::of_tensor_cores(inputs));
+    expect(b, &y, &x.values, shape, chain, |o, k| {
+        w.values[o * inputs + k]
+    })?;
+    b.launch(&*call(!narrow, &alone, last.at, 1))?;
+    let within = b.part(&y, (rows - 1) * outputs, outputs)?;
+    b.expect_same_bytes("a row alone and in a batch", &alone, &within)
+}
+
 /// Every number of `y` is the dot product of a row and a weight, both by index.
 fn expect<W: Into<Real>>(
     b: &mut Bench<'_>,
     y: &Output,
     x: &[f32],
     (_, outputs, inputs): Shape,
-    wide: bool,
+    (wide, chain): (bool, Chain),
     weight: impl Fn(usize, usize) -> W,
 ) -> Result<(), Failure> {
     let storage = b.storage;
@@ -57,7 +130,7 @@ fn expect<W: Into<Real>>(
             .iter()
             .zip(0..)
             .map(|(x, k)| (*x, weight(i % outputs, k)));
-        let sum = Real::dot(pairs, Chain::of(inputs));
+        let sum = Real::dot(pairs, chain);
         if wide {
             sum
         } else {
@@ -89,14 +162,24 @@ fn plain(b: &mut Bench<'_>, shape: Shape, wide: bool) -> Result<(), Failure> {
             outputs: call.outputs,
             inputs: call.inputs,
         })?;
-        return expect(b, &y, &x.values, shape, true, |o, k| {
-            w.values[o * inputs + k]
-        });
+        return expect(
+            b,
+            &y,
+            &x.values,
+            shape,
+            (true, Chain::of(inputs)),
+            |o, k| w.values[o * inputs + k],
+        );
     }
     b.launch(&call)?;
-    expect(b, &y, &x.values, shape, false, |o, k| {
-        w.values[o * inputs + k]
-    })?;
+    expect(
+        b,
+        &y,
+        &x.values,
+        shape,
+        (false, Chain::of(inputs)),
+        |o, k| w.values[o * inputs + k],
+    )?;
 
     // The last row alone has the same bits.
     let last = b.tensor(x.values[(rows - 1) * inputs..].to_vec())?;
@@ -137,9 +220,14 @@ fn int8(b: &mut Bench<'_>, shape: Shape, group: usize) -> Result<(), Failure> {
         outputs: outputs as u32,
         inputs: inputs as u32,
     })?;
-    expect(b, &y, &x.values, shape, false, |o, k| {
-        Real::from(f32::from(codes[o * inputs + k])).by(scales[o * groups + k / group])
-    })
+    expect(
+        b,
+        &y,
+        &x.values,
+        shape,
+        (false, Chain::of(inputs)),
+        |o, k| Real::from(f32::from(codes[o * inputs + k])).by(scales[o * groups + k / group]),
+    )
 }
 
 fn int4(b: &mut Bench<'_>, shape: Shape, group: usize) -> Result<(), Failure> {
@@ -166,9 +254,14 @@ fn int4(b: &mut Bench<'_>, shape: Shape, group: usize) -> Result<(), Failure> {
         outputs: outputs as u32,
         inputs: inputs as u32,
     })?;
-    expect(b, &y, &x.values, shape, false, |o, k| {
-        Real::from(codes[o * inputs + k] as f32).by(scales[o * groups + k / group])
-    })
+    expect(
+        b,
+        &y,
+        &x.values,
+        shape,
+        (false, Chain::of(inputs)),
+        |o, k| Real::from(codes[o * inputs + k] as f32).by(scales[o * groups + k / group]),
+    )
 }
 
 fn fp8(b: &mut Bench<'_>, shape: Shape) -> Result<(), Failure> {
@@ -191,7 +284,12 @@ fn fp8(b: &mut Bench<'_>, shape: Shape) -> Result<(), Failure> {
         inputs: inputs as u32,
     })?;
     let values: Vec<f32> = (0..=255).map(|code| fp8_value(code) as f32).collect();
-    expect(b, &y, &x.values, shape, false, |o, k| {
-        Real::from(values[usize::from(codes[o * inputs + k])]).by(scales[o])
-    })
+    expect(
+        b,
+        &y,
+        &x.values,
+        shape,
+        (false, Chain::of(inputs)),
+        |o, k| Real::from(values[usize::from(codes[o * inputs + k])]).by(scales[o]),
+    )
 }

@@ -4,31 +4,33 @@ use super::bench::{exactly, unwritten, Bench, Format, Output, Tensor};
 use super::number::{Chain, Real};
 use super::{Check, Extent, Failure};
 use crate::backend::cuda::calls::{
-    lora_tiles, LoraEntry, LoraExpand, LoraShrink, LoraShrinkTiles, LoraTile, Spans, MAX_SITES,
-    NO_ADAPTER,
+    lora_tiles, LoraEntry, LoraExpand, LoraExpandTensor, LoraShrink, LoraShrinkTensor,
+    LoraShrinkTiles, LoraTile, Spans, MAX_SITES, NO_ADAPTER,
 };
 use crate::backend::cuda::Address;
 
 /// Layers of the table of pairs, and the one that is used.
 const LAYERS: usize = 2;
 const LAYER: usize = 1;
+/// What two BF16 leave of an f32.
+const HALVES: f64 = 1.0 / 65_536.0;
 /// Matrices of a layer.
 const SITES: usize = 7;
 
 /// What a check is made of.
 #[derive(Clone, Debug)]
-pub(super) struct Shape {
+struct Shape {
     /// Width of `x`.
-    pub inputs: usize,
+    inputs: usize,
     /// Widths of the outputs of the sites that share it.
-    pub widths: Vec<usize>,
+    widths: Vec<usize>,
     /// Rank of each adapter. Every third pair of an adapter is missing.
-    pub ranks: Vec<usize>,
+    ranks: Vec<usize>,
     /// Rows of each adapter; the last number is of the base's rows.
-    pub rows: Vec<usize>,
+    rows: Vec<usize>,
 }
 
-pub(super) fn shapes(extent: Extent) -> Vec<Shape> {
+fn shapes(extent: Extent) -> Vec<Shape> {
     let shape = |inputs, widths: &[usize], ranks: &[usize], rows: &[usize]| Shape {
         inputs,
         widths: widths.to_vec(),
@@ -61,7 +63,24 @@ pub(super) fn checks(extent: Extent) -> Vec<Check> {
             shrink_tiles(b, &two)
         }));
         checks.push(Check::new("lora_expand", &shape, move |b| {
-            expand(b, &three)
+            expand(b, &three, false)
+        }));
+    }
+    checks
+}
+
+/// Of the kernels on tensor cores.
+pub(super) fn tensor_checks(extent: Extent) -> Vec<Check> {
+    let mut checks = Vec::new();
+    for shape in shapes(extent) {
+        let (one, two) = (shape.clone(), shape.clone());
+        if shape.inputs.is_multiple_of(8) {
+            checks.push(Check::new("lora_shrink_tensor", &shape, move |b| {
+                shrink_tensor(b, &one)
+            }));
+        }
+        checks.push(Check::new("lora_expand_tensor", &shape, move |b| {
+            expand(b, &two, true)
         }));
     }
     checks
@@ -77,7 +96,7 @@ struct Pair {
 }
 
 /// Adapters in a table, and rows that use them.
-pub(super) struct Case {
+struct Case {
     shape: Shape,
     rank_stride: usize,
     /// `[adapter][site]`.
@@ -93,7 +112,7 @@ pub(super) struct Case {
 }
 
 impl Case {
-    pub(super) fn new(b: &mut Bench<'_>, shape: &Shape) -> Result<Self, Failure> {
+    fn new(b: &mut Bench<'_>, shape: &Shape) -> Result<Self, Failure> {
         let adapters = shape.ranks.len();
         let capacity = adapters + 2;
         let slots = b.shuffled(capacity as u32);
@@ -189,11 +208,11 @@ impl Case {
         }
     }
 
-    pub(super) fn hidden(&self, b: &mut Bench<'_>) -> Result<Output, Failure> {
+    fn hidden(&self, b: &mut Bench<'_>) -> Result<Output, Failure> {
         b.output(Format::F32, self.rows() * self.sites() * self.rank_stride)
     }
 
-    pub(super) fn shrink(&self, b: &mut Bench<'_>, x: &Tensor) -> Result<Output, Failure> {
+    fn shrink(&self, b: &mut Bench<'_>, x: &Tensor) -> Result<Output, Failure> {
         let h = self.hidden(b)?;
         let slots: Vec<u32> = self
             .adapters
@@ -205,10 +224,15 @@ impl Case {
         Ok(h)
     }
 
-    pub(super) fn shrink_tiles(&self, b: &mut Bench<'_>, x: &Tensor) -> Result<Output, Failure> {
+    fn shrink_tiles(&self, b: &mut Bench<'_>, x: &Tensor) -> Result<Output, Failure> {
         let h = self.hidden(b)?;
-        let call = self.call(&h, x, Address::NULL);
-        b.launch(&LoraShrinkTiles {
+        b.launch(&self.tiles_call(&h, x))?;
+        Ok(h)
+    }
+
+    fn tiles_call(&self, h: &Output, x: &Tensor) -> LoraShrinkTiles {
+        let call = self.call(h, x, Address::NULL);
+        LoraShrinkTiles {
             h: call.h,
             x: call.x,
             table: call.table,
@@ -220,12 +244,11 @@ impl Case {
             first_entry: call.first_entry,
             tile_count: self.tiles.len() as u32,
             sites: call.sites,
-        })?;
-        Ok(h)
+        }
     }
 
     /// `h` where each row's pair has a rank, nothing elsewhere.
-    pub(super) fn expect_hidden(
+    fn expect_hidden(
         &self,
         b: &mut Bench<'_>,
         h: &Output,
@@ -274,7 +297,29 @@ fn shrink_tiles(b: &mut Bench<'_>, shape: &Shape) -> Result<(), Failure> {
     b.expect_same("lora_shrink_tiles and lora_shrink", &h, &single)
 }
 
-fn expand(b: &mut Bench<'_>, shape: &Shape) -> Result<(), Failure> {
+fn shrink_tensor(b: &mut Bench<'_>, shape: &Shape) -> Result<(), Failure> {
+    let case = Case::new(b, shape)?;
+    let x = b.random(case.rows() * shape.inputs)?;
+    let h = case.hidden(b)?;
+    let call = case.tiles_call(&h, &x);
+    b.launch(&LoraShrinkTensor {
+        h: call.h,
+        x: call.x,
+        table: call.table,
+        tiles: call.tiles,
+        order: call.order,
+        inputs: call.inputs,
+        rank_stride: call.rank_stride,
+        slot_stride: call.slot_stride,
+        first_entry: call.first_entry,
+        tile_count: call.tile_count,
+        sites: call.sites,
+    })?;
+    // Four warps' sums are added.
+    case.expect_hidden(b, &h, &x, Chain::of_tensor_cores(shape.inputs).then(4))
+}
+
+fn expand(b: &mut Bench<'_>, shape: &Shape, tensor: bool) -> Result<(), Failure> {
     let case = Case::new(b, shape)?;
     let mut h = b.numbers(case.rows() * case.sites() * case.rank_stride);
     for (i, value) in h.iter_mut().enumerate() {
@@ -300,7 +345,7 @@ fn expand(b: &mut Bench<'_>, shape: &Shape) -> Result<(), Failure> {
     stride += 2;
     let before = b.numbers(case.rows() * stride as usize);
     let (y, before) = b.in_out(before)?;
-    b.launch(&LoraExpand {
+    let call = LoraExpand {
         y: y.at,
         h: h_at,
         table: case.table,
@@ -313,7 +358,25 @@ fn expand(b: &mut Bench<'_>, shape: &Shape) -> Result<(), Failure> {
         first_entry: (LAYER * SITES + 1) as u32,
         tile_count: case.tiles.len() as u32,
         sites: case.sites() as u32,
-    })?;
+    };
+    if tensor {
+        b.launch(&LoraExpandTensor {
+            y: call.y,
+            h: call.h,
+            table: call.table,
+            tiles: call.tiles,
+            order: call.order,
+            spans: call.spans,
+            y_stride: call.y_stride,
+            rank_stride: call.rank_stride,
+            slot_stride: call.slot_stride,
+            first_entry: call.first_entry,
+            tile_count: call.tile_count,
+            sites: call.sites,
+        })?;
+    } else {
+        b.launch(&call)?;
+    }
     let storage = b.storage;
     b.expect("y", &y, |i| {
         let (row, column) = (i / stride as usize, i as u32 % stride);
@@ -329,10 +392,16 @@ fn expand(b: &mut Bench<'_>, shape: &Shape) -> Result<(), Failure> {
         let output = (column - spans.offset[site]) as usize;
         let h = &h[(row * case.sites() + site) * case.rank_stride..][..pair.rank];
         let up = &pair.b.values[output * pair.rank..][..pair.rank];
-        let sum = Real::dot(
-            up.iter().zip(h).map(|(b, h)| (*b, *h)),
-            Chain::of(pair.rank),
-        );
+        // Tensor cores get h in two halves of eight bits each.
+        let (chain, share) = match tensor {
+            true => (
+                Chain::of_tensor_cores(2 * pair.rank.next_multiple_of(16)),
+                HALVES,
+            ),
+            false => (Chain::of(pair.rank), 0.0),
+        };
+        let h = h.iter().map(|h| Real::from(*h).off_by(share));
+        let sum = Real::dot(up.iter().copied().zip(h), chain);
         let gain = pair.gain.as_ref().map_or(1.0, |gain| gain[output]);
         sum.fma(pair.scale, Real::from(before[i]).by(gain))
             .stored(storage)

@@ -23,10 +23,13 @@ mod rope;
 mod rows;
 mod sampling;
 pub mod speed;
+mod tensor;
 pub mod whole;
 
 #[cfg(feature = "host-kernels")]
 pub mod on_host;
+
+pub use tensor::TensorKernels;
 
 use super::launch::{Address, Call};
 use super::sources::{Options, Storage};
@@ -162,6 +165,10 @@ pub fn checks(options: &Options, extent: Extent) -> Vec<Check> {
     checks.extend(lora::checks(extent));
     checks.extend(sampling::checks(extent));
     checks.extend(quantise::checks());
+    if options.storage == Storage::Bf16 {
+        checks.extend(gemm::tensor_checks(extent));
+        checks.extend(lora::tensor_checks(extent));
+    }
     checks
 }
 
@@ -169,5 +176,8 @@ pub fn checks(options: &Options, extent: Extent) -> Vec<Check> {
 pub fn head_checks(options: &Options, extent: Extent) -> Vec<Check> {
     let mut checks = rope::checks(options.head_dim as usize, extent);
     checks.extend(attention::checks(options.head_dim as usize, extent));
+    if options.storage == Storage::Bf16 {
+        checks.extend(attention::tensor_checks(options.head_dim as usize, extent));
+    }
     checks
 }

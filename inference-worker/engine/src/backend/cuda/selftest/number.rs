@@ -11,7 +11,7 @@ use crate::backend::cuda::Storage;
 /// Half a unit in the last place of an f32 of 1.
 pub const HALF_UNIT: f64 = 1.0 / (1u64 << 24) as f64;
 /// The same of a BF16.
-const HALF_UNIT_BF16: f64 = 1.0 / 256.0;
+pub const HALF_UNIT_BF16: f64 = 1.0 / 256.0;
 /// Below any number that f32 rounds relatively.
 const SMALLEST: f64 = 1.0e-38;
 
