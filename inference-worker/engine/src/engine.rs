@@ -18,7 +18,7 @@ use crate::request::{Request, TokenStream};
 use crate::scheduler::Limits;
 use crate::serve::{Command, Core, Parts, Pinning, Submission};
 use crate::stats::EngineStats;
-use openledger_model::{Adapter, ModelConfig, Weights};
+use openledger_model::{Adapter, Base, ModelConfig};
 use std::sync::mpsc::{self, Sender};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
@@ -37,15 +37,17 @@ const DEFAULT_ADAPTER_BYTES: usize = 128 << 20;
 pub struct Engine;
 
 impl Engine {
-    /// Lays out the weights and starts the engine's threads.
+    /// Lays out the weights, from memory or from a [`openledger_model::Checkpoint`] in the types in
+    /// which it stores them, and starts the engine's threads.
     ///
     /// # Errors
     /// When an option has no meaning or the weights do not fit the configuration.
     pub fn start(
         config: &ModelConfig,
-        weights: Weights,
+        base: impl Into<Base>,
         options: EngineOptions,
     ) -> Result<EngineHandle, EngineError> {
+        let base: Base = base.into();
         options.validate()?;
         let context = options
             .max_context
@@ -65,7 +67,10 @@ impl Engine {
                     Some(pages) => pages,
                     None => default_pages(config, context)?,
                 };
-                let backend = CpuBackend::new(config, weights, pages, fitting(pages))?;
+                let ranks = options.tensor_parallel;
+                let threads = options.compute_threads().div_ceil(ranks);
+                let room = fitting(pages);
+                let backend = CpuBackend::parallel(config, base, pages, room, ranks, threads)?;
                 (Box::new(backend), pages)
             }
             BackendOptions::Cuda(cuda) => {
@@ -74,6 +79,22 @@ impl Engine {
                     context: options.arena_pages.map_or(context, fitting),
                     rows: options.max_step_rows,
                 };
+                if base.is_quantised() {
+                    return Err(EngineError::Options(
+                        "backend: quantised bases are served on the CPU; give a GPU the base that \
+                         this one was made of"
+                            .to_owned(),
+                    ));
+                }
+                if options.tensor_parallel > 1 {
+                    return Err(EngineError::Options(
+                        "tensor_parallel is for the CPU backend; a GPU computes alone".to_owned(),
+                    ));
+                }
+                let weights = base.into_weights().map_err(|error| EngineError::Weights {
+                    name: "the base model".to_owned(),
+                    reason: error.to_string(),
+                })?;
                 let mut filler = FromWeights { weights: &weights };
                 let backend = CudaBackend::new(config, &mut filler, cuda, room)?;
                 let pages = backend.pages();
@@ -127,9 +148,7 @@ impl EngineHandle {
         context: usize,
         options: EngineOptions,
     ) -> Result<Self, EngineError> {
-        let threads = options.threads.unwrap_or_else(|| {
-            std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
-        });
+        let threads = options.compute_threads();
         let pool = rayon::ThreadPoolBuilder::new()
             .num_threads(threads)
             .thread_name(|i| format!("engine-{i}"))
@@ -141,6 +160,7 @@ impl EngineHandle {
         let stats = Arc::new(Mutex::new(EngineStats {
             pages_total: pages as usize,
             page_bytes,
+            weight_bytes: backend.weight_bytes(),
             ..EngineStats::default()
         }));
         let limits = Limits {
@@ -307,6 +327,13 @@ impl EngineHandle {
         let (id, needed) = (image.table().id(), image.table().bytes());
         if image.table().arrangement() != self.inner.copier.arrangement() {
             return Err(AdapterError::Arrangement);
+        }
+        let (ranks, device) = (image.ranks(), self.inner.copier.ranks());
+        if ranks != device {
+            return Err(AdapterError::Ranks {
+                image: ranks,
+                device,
+            });
         }
         let most = self.inner.most_adapter_bytes;
         if needed > most {

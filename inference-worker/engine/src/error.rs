@@ -67,6 +67,14 @@ pub enum AdapterError {
     /// It was laid out for another kind of device.
     #[error("the adapter was laid out for another kind of device than this engine's")]
     Arrangement,
+    /// It was laid out for another number of ranks.
+    #[error("the adapter is laid out for {image} ranks, the device has {device}")]
+    Ranks {
+        /// Ranks of the image.
+        image: usize,
+        /// Ranks of the device.
+        device: usize,
+    },
     /// The pool's bytes are taken.
     #[error("the adapter needs {needed} bytes, {free} are free")]
     PoolFull {

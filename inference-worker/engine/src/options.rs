@@ -51,6 +51,14 @@ pub struct EngineOptions {
     pub load_threads: usize,
     /// Threads that find out what may follow in answers with a constraint.
     pub constraint_threads: usize,
+    /// Ranks that compute each layer together. They must divide the key and value heads and the width
+    /// of the feed-forward layer. On the CPU they are threads of this process.
+    pub tensor_parallel: usize,
+    /// Whether a request's tokens and fingerprint are to be the same bits whatever shares its batch, as
+    /// audits ask. The CPU always keeps that, so that there it changes nothing; a backend that is faster
+    /// without must keep it when asked. It holds for one base, one number of ranks and one kind of
+    /// device.
+    pub deterministic: bool,
 }
 
 impl Default for EngineOptions {
@@ -70,11 +78,19 @@ impl Default for EngineOptions {
             host_bytes: 1 << 30,
             load_threads: 2,
             constraint_threads: 2,
+            tensor_parallel: 1,
+            deterministic: false,
         }
     }
 }
 
 impl EngineOptions {
+    /// Threads that compute.
+    pub(crate) fn compute_threads(&self) -> usize {
+        let all = || std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+        self.threads.unwrap_or_else(all)
+    }
+
     pub(crate) fn validate(&self) -> Result<(), EngineError> {
         let refuse = |what: &str| Err(EngineError::Options(what.to_owned()));
         if self.threads == Some(0) {
@@ -85,6 +101,9 @@ impl EngineOptions {
         }
         if self.max_running == 0 || self.max_requests == 0 || self.max_tenant_requests == 0 {
             return refuse("max_running, max_requests and max_tenant_requests must be at least 1");
+        }
+        if self.tensor_parallel == 0 {
+            return refuse("tensor_parallel must be at least 1");
         }
         if self.load_threads == 0 || self.constraint_threads == 0 {
             return refuse("load_threads and constraint_threads must be at least 1");

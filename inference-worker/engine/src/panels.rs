@@ -251,6 +251,14 @@ impl<'a> PanelView<'a> {
         self.values
     }
 
+    /// Name of the type in which the values are kept.
+    pub fn type_name(self) -> &'static str {
+        match self.values {
+            PanelValues::F32(_) => "f32",
+            PanelValues::Bf16(_) => "bf16",
+        }
+    }
+
     /// Bytes that the values take.
     pub fn bytes(self) -> usize {
         self.shape.words() * size_of::<u32>()

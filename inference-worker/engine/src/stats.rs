@@ -3,7 +3,7 @@
 use crate::request::{FinishReason, Sharing};
 use metrics::{counter, gauge, histogram};
 use serde::Serialize;
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 /// Steps remembered in a snapshot.
@@ -33,6 +33,8 @@ pub struct StepRecord {
 pub struct EngineStats {
     /// Forward passes.
     pub steps: u64,
+    /// Bytes of the base's weights, by the type in which they are kept.
+    pub weight_bytes: BTreeMap<&'static str, usize>,
     /// Requests holding pages.
     pub running: usize,
     /// Requests waiting for pages.

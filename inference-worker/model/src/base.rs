@@ -55,6 +55,25 @@ impl Base {
         }
     }
 
+    /// All weights as f32.
+    ///
+    /// # Errors
+    /// If a layer was taken before, or a value is not finite.
+    pub fn into_weights(self) -> Result<Weights> {
+        match self.from {
+            Source::Memory {
+                mut weights,
+                layers,
+            } => {
+                for (layer, taken) in layers.into_iter().enumerate() {
+                    weights.layers.push(taken.ok_or_else(|| gone(layer))?);
+                }
+                Ok(weights)
+            }
+            Source::Disk(checkpoint) => checkpoint.weights(),
+        }
+    }
+
     /// Token embedding, `[vocab, hidden]`.
     ///
     /// # Errors
@@ -115,9 +134,7 @@ impl Base {
         match &mut self.from {
             Source::Memory { layers, .. } => {
                 let weights = layers.get_mut(layer).and_then(Option::take);
-                let weights = weights.ok_or_else(|| ModelError::MissingTensor {
-                    name: format!("model.layers.{layer}"),
-                })?;
+                let weights = weights.ok_or_else(|| gone(layer))?;
                 stored_layer(config, &weights, name)
             }
             Source::Disk(checkpoint) => {
@@ -178,6 +195,12 @@ fn stored_layer(
             ]),
         },
     })
+}
+
+fn gone(layer: usize) -> ModelError {
+    ModelError::MissingTensor {
+        name: format!("model.layers.{layer}"),
+    }
 }
 
 fn misshapen(name: &str, expected: Vec<usize>, found: Vec<usize>) -> ModelError {

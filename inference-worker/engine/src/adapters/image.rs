@@ -4,6 +4,7 @@
 //! range, so that the copy of a layer can be waited for by itself.
 
 use super::AdapterId;
+use crate::backend::parallel::Shard;
 use crate::error::{AdapterError, StepError};
 use crate::panels::{Aligned, Element, PanelShape, PanelView, ALIGNED_WORDS};
 use blake2::digest::consts::U32;
@@ -14,6 +15,7 @@ use rand::Rng;
 use rand_chacha::rand_core::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 use std::any::Any;
+use std::collections::hash_map::{Entry, HashMap};
 use std::ops::Range;
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 
@@ -116,9 +118,19 @@ pub struct AdapterTable {
     layers: Vec<LayerPlace>,
     words: usize,
     max_rank: usize,
+    /// The tables of the ranks after the first.
+    others: Vec<Arc<AdapterTable>>,
 }
 
 impl AdapterTable {
+    /// What is where on rank `rank` of a device of several; of one, the table itself.
+    pub fn shard(&self, rank: usize) -> &AdapterTable {
+        match rank.checked_sub(1).and_then(|other| self.others.get(other)) {
+            Some(other) => other,
+            None => self,
+        }
+    }
+
     /// The digest of configuration and weights.
     pub fn id(&self) -> AdapterId {
         self.id
@@ -149,9 +161,10 @@ impl AdapterTable {
         self.layers.get(layer).map_or(0..0, |l| l.words.clone())
     }
 
-    /// Bytes of the weights.
+    /// Bytes of the weights. Every rank of several has as much room as the one that needs most.
     pub fn bytes(&self) -> usize {
-        self.words * size_of::<u32>()
+        let words = self.others.iter().map(|o| o.words).max().unwrap_or(0);
+        words.max(self.words) * (1 + self.others.len()) * size_of::<u32>()
     }
 
     /// The largest rank of its pairs.
@@ -166,6 +179,8 @@ pub struct AdapterImage {
     /// Dropped before the words.
     kept: Option<Box<dyn Any + Send + Sync>>,
     words: Aligned,
+    /// The images of the ranks after the first.
+    others: Vec<AdapterImage>,
 }
 
 /// A pair's values before they are laid out.
@@ -204,7 +219,7 @@ impl AdapterImage {
                 reason: "the base's weights are not at hand".to_owned(),
             }),
         };
-        Self::lay_out(config, arrangement, adapter, gain)
+        Self::lay_out(config, arrangement, adapter, &[Shard::WHOLE], gain)
     }
 
     /// Lays out a loaded adapter for a base model whose weights `weight` gives, `[outputs, inputs]` by
@@ -218,7 +233,21 @@ impl AdapterImage {
         adapter: &Adapter,
         weight: impl Fn(usize, Site) -> candle_core::Result<Tensor>,
     ) -> Result<Self, AdapterError> {
-        Self::lay_out(config, arrangement, adapter, |layer, site, pair| {
+        Self::on_shards(config, arrangement, adapter, &[Shard::WHOLE], weight)
+    }
+
+    /// [`Self::on_base`] for a model that is divided among ranks: an image for each.
+    ///
+    /// # Errors
+    /// Those of [`Self::on_base`].
+    pub fn on_shards(
+        config: &ModelConfig,
+        arrangement: Arrangement,
+        adapter: &Adapter,
+        shards: &[Shard],
+        weight: impl Fn(usize, Site) -> candle_core::Result<Tensor>,
+    ) -> Result<Self, AdapterError> {
+        Self::lay_out(config, arrangement, adapter, shards, |layer, site, pair| {
             if pair.magnitude.is_none() {
                 return Ok(None);
             }
@@ -245,6 +274,7 @@ impl AdapterImage {
         config: &ModelConfig,
         arrangement: Arrangement,
         adapter: &Adapter,
+        shards: &[Shard],
         gain: impl Fn(usize, Site, &LoraPair) -> Result<Option<Vec<f32>>, AdapterError>,
     ) -> Result<Self, AdapterError> {
         if adapter.layers.len() != config.num_hidden_layers {
@@ -253,20 +283,47 @@ impl AdapterImage {
                 model: config.num_hidden_layers,
             });
         }
-        let id = AdapterId(adapter.digest);
-        Self::build(config, arrangement, id, |layer, site| {
-            let Some(pair) = adapter.layers.get(layer).and_then(|l| l.get(site)) else {
-                return Ok(None);
-            };
-            let mut values = values(config, layer, site, pair)?;
-            values.gain = gain(layer, site, pair)?;
-            if let Some(gain) = &values.gain {
-                for (row, gain) in values.b.chunks_exact_mut(values.rank).zip(gain) {
-                    row.iter_mut().for_each(|v| *v *= gain);
+        // Laid out for one rank after the other, from the last, so that the first takes the others in.
+        let mut others: Vec<Self> = Vec::new();
+        let mut gains: HashMap<(usize, Site), Option<Vec<f32>>> = HashMap::new();
+        for shard in shards.iter().rev() {
+            let id = AdapterId(adapter.digest);
+            let image = Self::build(&shard.config(config), arrangement, id, |layer, site| {
+                let Some(pair) = adapter.layers.get(layer).and_then(|l| l.get(site)) else {
+                    return Ok(None);
+                };
+                let mut values = values(config, layer, site, pair)?;
+                // Computed once for all ranks: it takes the whole weight of the base.
+                let found = match gains.entry((layer, site)) {
+                    Entry::Occupied(found) => found.into_mut(),
+                    Entry::Vacant(place) => place.insert(gain(layer, site, pair)?),
+                };
+                values.gain.clone_from(found);
+                if let Some(gain) = &values.gain {
+                    for (row, gain) in values.b.chunks_exact_mut(values.rank).zip(gain) {
+                        row.iter_mut().for_each(|v| *v *= gain);
+                    }
                 }
-            }
-            Ok(Some(values))
-        })
+                let inputs = site.shape(config).1;
+                Ok(Some(values.part(
+                    inputs,
+                    shard.outputs(site, config),
+                    shard.inputs(site, config),
+                )))
+            })?;
+            others.insert(0, image);
+        }
+        let mut images = others.into_iter();
+        let mut first = images.next().ok_or(AdapterError::Ranks {
+            image: 0,
+            device: 0,
+        })?;
+        first.others = images.collect();
+        if let Some(table) = Arc::get_mut(&mut first.table) {
+            let others = first.others.iter();
+            table.others = others.map(|image| Arc::clone(&image.table)).collect();
+        }
+        Ok(first)
     }
 
     /// An all-linear adapter of seeded uniform weights in panels, for benches and tests. Its deltas are
@@ -392,9 +449,11 @@ impl AdapterImage {
                 layers,
                 words,
                 max_rank,
+                others: Vec::new(),
             }),
             kept: None,
             words: memory,
+            others: Vec::new(),
         })
     }
 
@@ -403,15 +462,43 @@ impl AdapterImage {
         &self.table
     }
 
-    /// All words.
+    /// All words; those of the first rank, if there are several.
     pub fn words(&self) -> &[u32] {
         self.words.as_slice()
+    }
+
+    /// Ranks for which it is laid out.
+    pub fn ranks(&self) -> usize {
+        1 + self.others.len()
+    }
+
+    /// The image of rank `rank` of a device of several; of one, the image itself.
+    pub fn shard(&self, rank: usize) -> &AdapterImage {
+        match rank.checked_sub(1).and_then(|other| self.others.get(other)) {
+            Some(other) => other,
+            None => self,
+        }
     }
 
     /// Keeps something as long as the words, which stay where they are: a device's hold on the memory.
     /// It is dropped before they are.
     pub fn keep(&mut self, hold: Box<dyn Any + Send + Sync>) {
         self.kept = Some(hold);
+    }
+}
+
+impl Pair {
+    /// What a rank has of it that computes these outputs from these of the `inputs` inputs.
+    fn part(self, inputs: usize, outputs: Range<usize>, columns: Range<usize>) -> Self {
+        let (rank, gain) = (self.rank, self.gain);
+        let rows = self.a.chunks_exact(inputs.max(1));
+        Self {
+            rank,
+            a: rows.flat_map(|row| row[columns.clone()].to_vec()).collect(),
+            b: self.b[outputs.start * rank..outputs.end * rank].to_vec(),
+            scale: self.scale,
+            gain: gain.map(|gain| gain[outputs].to_vec()),
+        }
     }
 }
 

@@ -2,11 +2,14 @@
 
 pub mod cpu;
 pub mod cuda;
+pub mod parallel;
+mod values;
 
 use crate::adapters::image::{AdapterImage, Arrangement};
 use crate::error::{AdapterError, StepError};
 use crate::lora::LoraBatch;
 use openledger_model::Adapter;
+use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -48,6 +51,11 @@ pub trait Backend: Send {
     /// Bytes of one page of the arena: the keys and values of [`crate::kv::PAGE_TOKENS`] tokens.
     fn page_bytes(&self) -> usize;
 
+    /// Bytes that the base's weights take, scales included, by the type in which they are kept.
+    fn weight_bytes(&self) -> BTreeMap<&'static str, usize> {
+        BTreeMap::new()
+    }
+
     /// What brings adapters into the arena, beside the steps.
     fn copier(&self) -> Arc<dyn Copier>;
 
@@ -75,6 +83,11 @@ pub trait Copier: Send + Sync {
     /// # Errors
     /// When it does not fit the base model.
     fn lay_out(&self, adapter: &Adapter) -> Result<AdapterImage, AdapterError>;
+
+    /// Into how many parts images are cut: one for each rank of the device.
+    fn ranks(&self) -> usize {
+        1
+    }
 
     /// Copies one layer to its place in a slab. The slab's pages belong to this adapter alone, and no
     /// step reads the layer before the copy has returned.

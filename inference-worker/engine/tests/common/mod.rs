@@ -20,7 +20,7 @@ use openledger_engine::{
     BackendOptions, Engine, EngineHandle, EngineOptions, Request, TokenStream,
 };
 use openledger_model::{
-    forward, Adapter, Family, LoraConfig, LoraPair, ModelConfig, Site, Targets, Weights,
+    forward, Adapter, Base, Family, LoraConfig, LoraPair, ModelConfig, Site, Targets, Weights,
 };
 use std::sync::{mpsc, Arc};
 
@@ -296,9 +296,42 @@ pub fn backend(
         .sum();
     let all = pages + room;
     let backend = place_backend(config, weights, all);
+    let loaded = load_all(&*backend, pages, all, adapters);
+    (backend, loaded)
+}
+
+/// A backend on the CPU, over any base and by any number of ranks.
+pub fn cpu_backend(
+    config: &ModelConfig,
+    base: impl Into<Base>,
+    pages: u32,
+    adapters: &[Adapter],
+    ranks: usize,
+) -> (CpuBackend, Vec<Arc<DeviceAdapter>>) {
+    let page_bytes = CpuBackend::page_bytes_of(config);
+    let bytes = |adapter: &Adapter| {
+        let image = AdapterImage::new(config, &without_magnitudes(adapter));
+        image.unwrap().table().bytes()
+    };
+    // A rank has some matrices whole, and a DoRA its gains.
+    let room = |adapter: &Adapter| bytes(adapter).div_ceil(page_bytes) + 4;
+    let room: usize = adapters.iter().map(room).sum();
+    let all = pages + (room * ranks) as u32;
+    let context = config.max_position_embeddings;
+    let backend = CpuBackend::parallel(config, base, all, context, ranks, 1).unwrap();
+    let loaded = load_all(&backend, pages, all, adapters);
+    (backend, loaded)
+}
+
+/// Puts adapters into slabs in the pages from `first` to `all`.
+fn load_all(
+    backend: &dyn Backend,
+    mut first: u32,
+    all: u32,
+    adapters: &[Adapter],
+) -> Vec<Arc<DeviceAdapter>> {
     let copier = backend.copier();
-    let mut first = pages;
-    let loaded = adapters
+    adapters
         .iter()
         .map(|adapter| {
             let image = copier.lay_out(adapter).unwrap();
@@ -312,8 +345,7 @@ pub fn backend(
             }
             Arc::new(loaded)
         })
-        .collect();
-    (backend, loaded)
+        .collect()
 }
 
 /// Hidden states `[ids, hidden]` after the last norm.

@@ -1,8 +1,10 @@
 //! Rows times weight matrices: packing, cutting into tasks, and the small products of LoRA.
 
 use super::kernels::{multiply, panels_for, Isa, Weight, MAX_ROWS};
+use super::matrix::{MatrixView, Unpack, CHUNK};
 use crate::panels::{PanelValues, PanelView, LANES};
 use rayon::prelude::*;
+use std::ops::Range;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// Multiply-adds below which a product is not handed to other threads: some tens of microseconds, which
@@ -80,12 +82,32 @@ impl PackedRows {
     }
 }
 
-/// One product of a region: a matrix and where its result `[rows, outputs]` goes.
+/// One product of a region: a matrix, or some of its panels, and where the result `[rows, outputs of
+/// those panels]` goes.
 pub struct Product<'a> {
-    /// The matrix.
-    pub weights: PanelView<'a>,
-    /// The result, row-major, overwritten.
-    pub out: &'a mut [f32],
+    weights: MatrixView<'a>,
+    panels: Range<usize>,
+    width: usize,
+    out: &'a mut [f32],
+}
+
+impl<'a> Product<'a> {
+    /// The product with all of a matrix; `out` is row-major and overwritten.
+    pub fn whole(weights: MatrixView<'a>, out: &'a mut [f32]) -> Self {
+        let panels = 0..weights.panel_count();
+        Self::of_panels(weights, panels, out)
+    }
+
+    /// The product with some panels of a matrix.
+    pub fn of_panels(weights: MatrixView<'a>, panels: Range<usize>, out: &'a mut [f32]) -> Self {
+        let end = (panels.end * LANES).min(weights.outputs());
+        Self {
+            weights,
+            width: end.saturating_sub(panels.start * LANES),
+            panels,
+            out,
+        }
+    }
 }
 
 /// A place in a result that several tasks write side by side.
@@ -143,10 +165,11 @@ pub struct LoraTask<'a> {
 
 /// Columns of one product.
 struct ProductTask<'a> {
-    weights: PanelView<'a>,
+    weights: MatrixView<'a>,
     out: SharedRows,
-    first: usize,
-    panels: usize,
+    panels: Range<usize>,
+    /// The matrix's output that is the first of the result.
+    origin: usize,
 }
 
 /// Multiplies the rows with every matrix of a region and computes the deltas of `pairs` beside it, over
@@ -167,17 +190,17 @@ pub unsafe fn multiply_all(
     let mut tasks = Vec::new();
     for product in products.iter_mut() {
         let weights = product.weights;
-        debug_assert_eq!(product.out.len(), x.rows * weights.outputs());
-        work += x.rows * weights.outputs() * weights.inputs();
-        let out = SharedRows::new(product.out, weights.outputs());
+        debug_assert_eq!(product.out.len(), x.rows * product.width);
+        work += x.rows * product.width * weights.inputs();
+        let out = SharedRows::new(product.out, product.width);
         let panel_bytes = (weights.bytes() / weights.panel_count().max(1)).max(1);
         let step = (TASK_BYTES / panel_bytes).clamp(1, 64).next_multiple_of(4);
-        for first in (0..weights.panel_count()).step_by(step) {
+        for first in product.panels.clone().step_by(step) {
             tasks.push(ProductTask {
                 weights,
                 out,
-                first,
-                panels: step.min(weights.panel_count() - first),
+                panels: first..(first + step).min(product.panels.end),
+                origin: product.panels.start * LANES,
             });
         }
     }
@@ -190,8 +213,9 @@ pub unsafe fn multiply_all(
         }
     };
     let run_products = || {
+        let mut scratch = Scratch::default();
         while let Some(task) = tasks.get(next_task.fetch_add(1, Ordering::Relaxed)) {
-            task.run(isa, x);
+            task.run(isa, x, &mut scratch);
         }
     };
     let threads = if work < SERIAL_BELOW {
@@ -216,15 +240,88 @@ pub unsafe fn multiply_all(
 }
 
 impl ProductTask<'_> {
-    fn run(&self, isa: Isa, x: &PackedRows) {
-        for tile in x.tiles(0, x.rows) {
-            let panels = self.first..self.first + self.panels;
-            product_of(isa, self.weights, panels, tile, |row, column, values| {
-                // SAFETY: a task owns the columns of its panels.
-                let out = unsafe { self.out.part(tile.first + row, column, values.len()) };
-                out.copy_from_slice(values);
-            });
+    fn run(&self, isa: Isa, x: &PackedRows, scratch: &mut Scratch) {
+        let write = |row: usize, column: usize, values: &[f32]| {
+            // SAFETY: a task owns the columns of its panels.
+            let out = unsafe { self.out.part(row, column - self.origin, values.len()) };
+            out.copy_from_slice(values);
+        };
+        let panels = self.panels.clone();
+        match self.weights {
+            MatrixView::Panels(weights) => {
+                for tile in x.tiles(0, x.rows) {
+                    product_of(isa, weights, panels.clone(), tile, |row, column, values| {
+                        write(tile.first + row, column, values);
+                    });
+                }
+            }
+            MatrixView::Packed(weights) => walk_packed(isa, weights, panels, x, scratch, write),
+            MatrixView::Blocks(weights) => walk_packed(isa, weights, panels, x, scratch, write),
         }
+    }
+}
+
+/// Memory of a task over packed weights.
+#[derive(Default)]
+struct Scratch {
+    /// The values of some panels over some inputs.
+    values: Vec<f32>,
+    /// One tile of results to each block of rows.
+    tiles: Vec<[f32; MAX_ROWS * LANES]>,
+}
+
+/// Walks panels whose values are computed as they are needed: some inputs of some panels at a time, for
+/// all rows. The chain of each output is that of the same values in [`walk`], cut into pieces.
+fn walk_packed(
+    isa: Isa,
+    weights: &impl Unpack,
+    panels: Range<usize>,
+    x: &PackedRows,
+    scratch: &mut Scratch,
+    mut emit: impl FnMut(usize, usize, &[f32]),
+) {
+    let (outputs, k) = (weights.outputs(), weights.inputs());
+    let Scratch { values, tiles } = scratch;
+    tiles.resize(x.rows.div_ceil(MAX_ROWS), [0.0; MAX_ROWS * LANES]);
+    // More panels than one keep a short tile's registers busy; rows of several tiles have full ones.
+    let most = if x.rows <= MAX_ROWS {
+        panels_for(x.rows.max(1))
+    } else {
+        1
+    };
+    let mut panel = panels.start;
+    while panel < panels.end {
+        let together = if panels.end - panel >= most { most } else { 1 };
+        for start in (0..k).step_by(CHUNK) {
+            let len = CHUNK.min(k - start);
+            values.resize(together * len * LANES, 0.0);
+            for (i, values) in values.chunks_exact_mut(len * LANES).enumerate() {
+                weights.unpack(isa, panel + i, start, values);
+            }
+            for (tile, result) in x.tiles(0, x.rows).zip(tiles.iter_mut()) {
+                let rows = &tile.values[start * tile.stride..];
+                let resume = start > 0;
+                multiply(
+                    isa,
+                    len,
+                    values,
+                    together,
+                    rows,
+                    tile.stride,
+                    tile.rows,
+                    result,
+                    resume,
+                );
+            }
+        }
+        let column = panel * LANES;
+        let width = (together * LANES).min(outputs - column);
+        for (tile, result) in x.tiles(0, x.rows).zip(tiles.iter()) {
+            for (row, values) in result.chunks(together * LANES).take(tile.rows).enumerate() {
+                emit(tile.first + row, column, &values[..width]);
+            }
+        }
+        panel += together;
     }
 }
 
@@ -309,6 +406,7 @@ fn walk<W: Weight>(
             tile.stride,
             tile.rows,
             &mut result,
+            false,
         );
         let column = panel * LANES;
         let width = (together * LANES).min(outputs - column);
@@ -321,6 +419,7 @@ fn walk<W: Weight>(
 
 #[cfg(test)]
 mod tests {
+    use super::super::matrix::BaseMatrix;
     use super::*;
     use crate::panels::PanelMatrix;
 
@@ -335,14 +434,14 @@ mod tests {
     }
 
     fn product(isa: Isa, weights: &PanelMatrix, x: &[f32]) -> Vec<f32> {
-        let weights = weights.view();
+        product_with(isa, MatrixView::Panels(weights.view()), x)
+    }
+
+    fn product_with(isa: Isa, weights: MatrixView<'_>, x: &[f32]) -> Vec<f32> {
         let mut packed = PackedRows::default();
         packed.pack(x, weights.inputs());
         let mut out = vec![f32::NAN; x.len() / weights.inputs() * weights.outputs()];
-        let product = Product {
-            weights,
-            out: &mut out,
-        };
+        let product = Product::whole(weights, &mut out);
         // SAFETY: no pairs.
         unsafe { multiply_all(isa, &packed, &mut [product], &[]) };
         out
@@ -386,6 +485,44 @@ mod tests {
             .collect();
         for isa in Isa::available() {
             assert_eq!(product(isa, &weights, &x), expected, "{isa:?}");
+        }
+    }
+
+    #[test]
+    fn every_storage_should_give_the_bits_of_its_values_whatever_shares_the_batch() {
+        for matrix in crate::backend::cpu::matrix::samples(70, 512) {
+            let (outputs, inputs) = (matrix.outputs(), matrix.inputs());
+            let values = matrix.to_f32();
+            let x = noise(37 * inputs, 9);
+            let expected: Vec<f32> = (0..37 * outputs)
+                .map(|i| {
+                    let (row, output) = (i / outputs, i % outputs);
+                    (0..inputs).fold(0f32, |sum, k| {
+                        x[row * inputs + k].mul_add(values[output * inputs + k], sum)
+                    })
+                })
+                .collect();
+            let laid_out = BaseMatrix::new(&matrix);
+            for isa in Isa::available() {
+                for rows in [1, 2, 4, 7, 8, 16, 17, 37] {
+                    let found = product_with(isa, laid_out.view(), &x[..rows * inputs]);
+                    let name = matrix.type_name();
+                    assert_eq!(found, expected[..rows * outputs], "{name} {isa:?} {rows}");
+                }
+            }
+            // Some panels by themselves, as a rank computes its part of the vocabulary.
+            let mut packed = PackedRows::default();
+            packed.pack(&x, inputs);
+            for (panels, columns) in [(1..3, 16..48), (4..5, 64..70), (2..2, 0..0)] {
+                let mut part = vec![f32::NAN; 37 * columns.len()];
+                let product = Product::of_panels(laid_out.view(), panels, &mut part);
+                // SAFETY: no pairs.
+                unsafe { multiply_all(Isa::detect(), &packed, &mut [product], &[]) };
+                for row in 0..37 {
+                    let ours = &part[row * columns.len()..][..columns.len()];
+                    assert_eq!(ours, &expected[row * outputs..][columns.clone()]);
+                }
+            }
         }
     }
 
@@ -437,10 +574,7 @@ mod tests {
             out: shared,
             column,
         });
-        let product = Product {
-            weights: panels[2].view(),
-            out: &mut out,
-        };
+        let product = Product::whole(MatrixView::Panels(panels[2].view()), &mut out);
         // SAFETY: tiles do not overlap.
         unsafe {
             multiply_all(

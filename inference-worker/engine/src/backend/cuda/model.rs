@@ -6,7 +6,7 @@ use super::calls::FillRandom;
 use super::device::{Device, DeviceError, Kernels, Memory, Stream};
 use super::launch::Address;
 use super::sources::Storage;
-use crate::backend::cpu::values;
+use crate::backend::values::values;
 use crate::error::EngineError;
 use crate::panels::Bf16;
 use openledger_model::{rope::inv_freq, ModelConfig, Site, Weights};

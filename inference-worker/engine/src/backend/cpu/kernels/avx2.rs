@@ -19,6 +19,7 @@ pub unsafe fn tile<W: Weight, const M: usize, const P: usize>(
     x: *const f32,
     x_stride: usize,
     tile: *mut f32,
+    resume: bool,
 ) {
     for p in 0..P {
         let mut r = 0;
@@ -29,10 +30,10 @@ pub unsafe fn tile<W: Weight, const M: usize, const P: usize>(
                 let x = x.add(r);
                 let out = tile.add((r * P + p) * LANES);
                 match M - r {
-                    1 => slice::<W, 1>(k, weights, x, x_stride, out, P * LANES),
-                    2 => slice::<W, 2>(k, weights, x, x_stride, out, P * LANES),
-                    3 => slice::<W, 3>(k, weights, x, x_stride, out, P * LANES),
-                    _ => slice::<W, ROWS>(k, weights, x, x_stride, out, P * LANES),
+                    1 => slice::<W, 1>(k, weights, x, x_stride, out, P * LANES, resume),
+                    2 => slice::<W, 2>(k, weights, x, x_stride, out, P * LANES, resume),
+                    3 => slice::<W, 3>(k, weights, x, x_stride, out, P * LANES, resume),
+                    _ => slice::<W, ROWS>(k, weights, x, x_stride, out, P * LANES, resume),
                 }
             }
             r += ROWS;
@@ -49,10 +50,17 @@ unsafe fn slice<W: Weight, const M: usize>(
     x_stride: usize,
     out: *mut f32,
     row_stride: usize,
+    resume: bool,
 ) {
     // SAFETY: the caller's promise.
     unsafe {
         let mut acc = [[_mm256_setzero_ps(); 2]; M];
+        if resume {
+            for (r, acc) in acc.iter_mut().enumerate() {
+                acc[0] = _mm256_loadu_ps(out.add(r * row_stride));
+                acc[1] = _mm256_loadu_ps(out.add(r * row_stride + 8));
+            }
+        }
         for i in 0..k {
             let low = W::load256(weights.add(i * LANES));
             let high = W::load256(weights.add(i * LANES + 8));

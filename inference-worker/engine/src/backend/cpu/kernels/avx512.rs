@@ -16,10 +16,18 @@ pub unsafe fn tile<W: Weight, const M: usize, const P: usize>(
     x: *const f32,
     x_stride: usize,
     tile: *mut f32,
+    resume: bool,
 ) {
     // SAFETY: the caller's promise.
     unsafe {
         let mut acc = [[_mm512_setzero_ps(); P]; M];
+        if resume {
+            for (r, acc) in acc.iter_mut().enumerate() {
+                for (p, acc) in acc.iter_mut().enumerate() {
+                    *acc = _mm512_loadu_ps(tile.add((r * P + p) * LANES));
+                }
+            }
+        }
         for i in 0..k {
             let mut w = [_mm512_setzero_ps(); P];
             for (p, w) in w.iter_mut().enumerate() {

@@ -91,8 +91,8 @@ pub trait Weight: Copy + Send + Sync + 'static {
 ///
 /// Arguments: `k` (inputs), `weights` (first panel), `panel_stride` (elements from one panel to the
 /// next), `x` (first row's first input), `x_stride` (elements from one input to the next; rows are
-/// adjacent), `tile` (`[rows][panels][16]` f32, written).
-type Tile<W> = unsafe fn(usize, *const W, usize, *const f32, usize, *mut f32);
+/// adjacent), `tile` (`[rows][panels][16]` f32, written), whether the chains go on from what `tile` holds.
+type Tile<W> = unsafe fn(usize, *const W, usize, *const f32, usize, *mut f32, bool);
 
 /// How many panels a tile of `rows` rows walks together: as many as the registers hold, so that short
 /// tiles have enough independent chains to hide the latency of the multiply-add.
@@ -121,7 +121,8 @@ macro_rules! pick {
 /// Multiplies `rows` rows with `panels` panels (1 or [`panels_for`]`(rows)`).
 ///
 /// `x` holds the rows interleaved: input `i` of row `r` is `x[i * x_stride + r]`. `tile` receives
-/// `[rows][panels][16]`.
+/// `[rows][panels][16]`; with `resume` it holds the chains of the inputs before these, which go on. A
+/// chain has the same bits however it is cut.
 ///
 /// # Panics
 /// When a slice is too short for the shape; the shapes come from this crate only.
@@ -135,6 +136,7 @@ pub fn multiply<W: Weight>(
     x_stride: usize,
     rows: usize,
     tile: &mut [f32; MAX_ROWS * LANES],
+    resume: bool,
 ) {
     assert!((1..=MAX_ROWS).contains(&rows));
     assert!(panels == 1 || panels == panels_for(rows));
@@ -162,6 +164,7 @@ pub fn multiply<W: Weight>(
             x.as_ptr(),
             x_stride,
             tile.as_mut_ptr(),
+            resume,
         );
     }
 }

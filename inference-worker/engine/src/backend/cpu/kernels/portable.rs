@@ -14,10 +14,18 @@ pub unsafe fn tile<W: Weight, const M: usize, const P: usize>(
     x: *const f32,
     x_stride: usize,
     tile: *mut f32,
+    resume: bool,
 ) {
     for r in 0..M {
         for p in 0..P {
             let mut acc = [0f32; LANES];
+            if resume {
+                // SAFETY: the caller's promise.
+                unsafe {
+                    let from = tile.add((r * P + p) * LANES);
+                    core::ptr::copy_nonoverlapping(from, acc.as_mut_ptr(), LANES);
+                }
+            }
             for i in 0..k {
                 // SAFETY: the caller's promise.
                 let (x, w) = unsafe {
