@@ -32,6 +32,8 @@ pub enum Command {
     Index(IndexArgs),
     /// Bring rows, or a folder, into the store and print what the chain is told of them.
     Put(PutArgs),
+    /// Write a base model in fewer bits, into a folder of its own.
+    Quantise(QuantiseArgs),
     /// Answer one prompt here, without chain or voucher.
     Generate(GenerateArgs),
     /// Check a receipt against its voucher and the worker's key.
@@ -118,6 +120,9 @@ pub struct RunArgs {
     /// Requests of one channel that wait or run at most.
     #[arg(long, default_value_t = 256)]
     pub channel_requests: usize,
+    /// Ranks that compute each layer together; must divide the model's key and value heads.
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    pub tensor_parallel: usize,
 }
 
 /// Options of `join`.
@@ -260,6 +265,36 @@ pub struct PutArgs {
     pub kind: String,
     /// Rows as JSON lines, `{"text": "…"}` each, or a folder.
     pub path: PathBuf,
+}
+
+/// Options of `quantise`.
+#[derive(Debug, Args)]
+pub struct QuantiseArgs {
+    /// Folder of the base model: safetensors, or one GGUF file.
+    #[arg(value_name = "DIR")]
+    pub base: PathBuf,
+    /// What its linear layers are stored as; the rest becomes BF16.
+    #[arg(long, value_enum)]
+    pub to: QuantiseTo,
+    /// Inputs that share a scale, for int4; 128 where absent.
+    #[arg(long, value_name = "INPUTS")]
+    pub group: Option<usize>,
+    /// Folder to write, which does not exist yet.
+    #[arg(long, value_name = "DIR")]
+    pub out: PathBuf,
+}
+
+/// Types that `quantise` writes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum QuantiseTo {
+    /// Brain floats of 16 bits.
+    Bf16,
+    /// Floats of 8 bits, a scale to each row.
+    Fp8,
+    /// Integers of 8 bits, a scale to each row.
+    Int8,
+    /// Integers of 4 bits, a scale to each group of inputs.
+    Int4,
 }
 
 /// Options of `generate`.

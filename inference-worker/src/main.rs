@@ -31,6 +31,7 @@ async fn main() -> ExitCode {
         Command::Index(args) => commands::index::run(args).await,
         // It waits for tokens on this thread, which the runtime must not count on meanwhile.
         Command::Put(args) => commands::put::run(args),
+        Command::Quantise(args) => commands::quantise::run(args),
         Command::Generate(args) => tokio::task::block_in_place(|| commands::generate::run(args)),
         Command::VerifyReceipt(args) => commands::verify_receipt::run(args).await,
         Command::Bench(args) => commands::bench::run(args).await,

@@ -3,14 +3,14 @@
 use crate::cli::GenerateArgs;
 use anyhow::{bail, Context, Result};
 use openledger_engine::{Engine, EngineOptions, Event, Request, Sampling};
-use openledger_model::{Adapter, ModelConfig, Weights};
+use openledger_model::{Adapter, Checkpoint, ModelConfig};
 use openledger_text::{Message, TextModel};
 use std::io::Write;
 
 pub fn run(args: GenerateArgs) -> Result<()> {
     let config = ModelConfig::from_dir(&args.base)
         .with_context(|| format!("the base model in {}", args.base.display()))?;
-    let weights = Weights::load(&args.base, &config)?;
+    let weights = Checkpoint::open(&args.base, &config)?;
     let text = TextModel::from_dir(&args.base)?;
     let engine = Engine::start(&config, weights, EngineOptions::default())?;
     let adapter = match &args.adapter {

@@ -6,6 +6,7 @@ pub mod index;
 pub mod join;
 pub mod leave;
 pub mod put;
+pub mod quantise;
 pub mod run;
 pub mod status;
 pub mod train;

@@ -20,7 +20,7 @@ use openledger_chain::{
 };
 use openledger_engine::{backend::cpu::CpuBackend, Engine, EngineOptions};
 use openledger_metering::Journal;
-use openledger_model::{ModelConfig, Weights};
+use openledger_model::{Checkpoint, ModelConfig};
 use openledger_store::Store;
 use openledger_text::TextModel;
 use std::{
@@ -81,7 +81,7 @@ pub async fn run(args: RunArgs) -> Result<()> {
     let text = TextModel::from_dir(&folder)?;
     let engine = Engine::start(
         &config,
-        Weights::load(&folder, &config)?,
+        Checkpoint::open(&folder, &config)?,
         EngineOptions {
             arena_pages: args.device_memory.map(|mib| arena_pages(&config, mib)),
             host_bytes: args.host_memory.saturating_mul(MIB),
@@ -89,6 +89,7 @@ pub async fn run(args: RunArgs) -> Result<()> {
             max_running: args.max_batch,
             max_step_rows: args.max_batch.saturating_mul(4).max(256),
             batch_window: Duration::from_millis(args.batch_window),
+            tensor_parallel: args.tensor_parallel,
             ..EngineOptions::default()
         },
     )?;
