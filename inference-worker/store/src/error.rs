@@ -1,6 +1,6 @@
 //! What can go wrong in the store.
 
-use crate::rows::RowsError;
+use crate::{remote::FetchError, rows::RowsError};
 use openledger_primitives::Digest;
 use std::path::PathBuf;
 
@@ -38,6 +38,40 @@ pub enum StoreError {
         /// What the reader accepts.
         limit: u64,
     },
+    /// A remote store that cannot be spoken to as it was given.
+    #[error("the remote store {address}: {reason}")]
+    RemoteAddress {
+        /// What was given.
+        address: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// An object is not here and did not come from the remote store.
+    #[error("object {} from {remote}: {source}", hex::encode(.digest))]
+    Fetch {
+        /// The object.
+        digest: Digest,
+        /// The remote store.
+        remote: String,
+        /// Why it did not come.
+        source: FetchError,
+    },
+    /// An object could not be sent to the remote store.
+    #[error("object {} to {remote}: {reason}", hex::encode(.digest))]
+    Upload {
+        /// The object.
+        digest: Digest,
+        /// The remote store.
+        remote: String,
+        /// Why not.
+        reason: String,
+    },
+    /// Another process uses the disk cache, and one of the two wants to bound it.
+    #[error(
+        "another process uses the disk cache of the store {0}, and a bounded cache is one process's \
+         alone; end that process or use another folder"
+    )]
+    CacheInUse(PathBuf),
     /// Not 64 hexadecimal digits.
     #[error("`{0}` is not a digest of 64 hexadecimal digits")]
     NotADigest(String),
