@@ -21,7 +21,7 @@ pub mod scheduler;
 mod serve;
 pub mod stats;
 
-pub use adapters::{AdapterId, AdapterSource, FolderSource, Registry};
+pub use adapters::{AdapterId, AdapterSource, Brought, FolderSource, Registry};
 pub use constraint::{ConstraintError, TokenConstraint, TokenMask};
 pub use embedding::{EmbedRequest, PendingEmbedding, Pooling};
 pub use engine::{Engine, EngineHandle};

@@ -4,8 +4,8 @@ mod common;
 
 use common::*;
 use openledger_engine::{
-    AdapterError, AdapterId, AdapterSource, EngineHandle, EngineOptions, Event, FolderSource,
-    Request, StepError, SubmitError, Tenant,
+    AdapterError, AdapterId, AdapterSource, Brought, EngineHandle, EngineOptions, Event,
+    FolderSource, Request, StepError, SubmitError, Tenant,
 };
 use openledger_model::{Adapter, ModelConfig, Targets};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -167,6 +167,75 @@ fn an_adapter_on_its_way_should_hold_up_nobody_else() {
     assert_eq!(tokens(same).len(), 5);
     // Two requests, one read.
     assert_eq!(engine.stats().tiers.reads, 2);
+}
+
+/// Its files are elsewhere until the test says otherwise.
+struct Remote {
+    near: Arc<Counted>,
+    asked: Mutex<Vec<Brought>>,
+}
+
+impl AdapterSource for Remote {
+    fn read(&self, config: &ModelConfig) -> Result<Adapter, String> {
+        self.near.read(config)
+    }
+
+    fn bring(&self, brought: Brought) {
+        self.asked.lock().unwrap().push(brought);
+    }
+
+    fn tier(&self) -> &'static str {
+        "store"
+    }
+}
+
+#[test]
+fn files_that_do_not_come_should_hold_up_no_thread_that_reads_others() {
+    let config = config();
+    let engine = engine(EngineOptions {
+        load_threads: 1,
+        ..EngineOptions::default()
+    });
+    let far: Vec<_> = (0..3)
+        .map(|seed| {
+            let adapter = adapter(&config, 4, Targets::AllLinear, seed);
+            let source = Arc::new(Remote {
+                near: Counted::new(&adapter),
+                asked: Mutex::default(),
+            });
+            engine
+                .register_adapter(id(&adapter), source.clone())
+                .unwrap();
+            let stream = engine.submit(asking(Some(id(&adapter)), 0, 3)).unwrap();
+            (source, stream)
+        })
+        .collect();
+    // All three are on their way at once, and the one thread reads what is here.
+    while far.iter().any(|(s, _)| s.asked.lock().unwrap().is_empty()) {
+        std::thread::yield_now();
+    }
+    let near = adapter(&config, 4, Targets::AllLinear, 9);
+    register(&engine, &near);
+    tokens(engine.submit(asking(Some(id(&near)), 0, 3)).unwrap());
+    let mut far = far.into_iter();
+    let mut next = || {
+        let (source, stream) = far.next().expect("three");
+        let brought = source.asked.lock().unwrap().remove(0);
+        (source, brought, stream)
+    };
+    let (source, brought, stream) = next();
+    assert_eq!(source.near.reads.load(Ordering::SeqCst), 0);
+    brought.tell(Ok(()));
+    assert_eq!(tokens(stream).len(), 3);
+    // What does not come fails who asked for it, and so does what is given up without a word.
+    let (source, brought, stream) = next();
+    brought.tell(Err("the store cannot be reached".to_owned()));
+    let error = stream.blocking_collect().unwrap().1.unwrap_err();
+    assert!(error.to_string().contains("cannot be reached"), "{error}");
+    assert_eq!(source.near.reads.load(Ordering::SeqCst), 0);
+    let (_, brought, stream) = next();
+    drop(brought);
+    assert!(stream.blocking_collect().unwrap().1.is_err());
 }
 
 #[test]

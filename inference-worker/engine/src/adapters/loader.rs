@@ -3,7 +3,7 @@
 
 use super::image::{AdapterImage, DeviceAdapter};
 use super::registry::Registered;
-use super::source::Origin;
+use super::source::{Brought, Origin};
 use super::AdapterId;
 use crate::backend::Copier;
 use crate::error::StepError;
@@ -13,6 +13,13 @@ use std::panic::{catch_unwind, AssertUnwindSafe};
 use std::sync::mpsc::{self, Receiver, Sender};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
+
+/// What became of bringing an adapter's files.
+pub(crate) struct Near {
+    pub id: AdapterId,
+    /// How long it took.
+    pub result: Result<Duration, String>,
+}
 
 /// What became of reading an adapter.
 pub(crate) struct Fetched {
@@ -30,6 +37,13 @@ pub(crate) struct Copied {
     pub took: Duration,
 }
 
+/// An adapter to read.
+struct Fetch {
+    adapter: Arc<Registered>,
+    /// How long its files took to come within reach.
+    waited: Duration,
+}
+
 struct Copy {
     image: Arc<AdapterImage>,
     adapter: Arc<DeviceAdapter>,
@@ -37,8 +51,9 @@ struct Copy {
 
 /// The threads; they end when this is dropped.
 pub(crate) struct Loader {
-    fetches: Sender<Arc<Registered>>,
+    fetches: Sender<Fetch>,
     copies: Sender<Copy>,
+    done: Sender<Command>,
 }
 
 impl Loader {
@@ -49,7 +64,7 @@ impl Loader {
         threads: usize,
         done: &Sender<Command>,
     ) -> std::io::Result<Self> {
-        let (fetches, waiting) = mpsc::channel::<Arc<Registered>>();
+        let (fetches, waiting) = mpsc::channel::<Fetch>();
         let waiting = Arc::new(Mutex::new(waiting));
         for n in 0..threads {
             let (config, waiting, done) = (config.clone(), Arc::clone(&waiting), done.clone());
@@ -59,7 +74,7 @@ impl Loader {
                 .spawn(move || read_all(&config, &*copier, &waiting, &done))?;
         }
         let (copies, waiting) = mpsc::channel::<Copy>();
-        let done = done.clone();
+        let (done, near) = (done.clone(), done.clone());
         std::thread::Builder::new()
             .name("adapter-copy".to_owned())
             .spawn(move || {
@@ -70,13 +85,34 @@ impl Loader {
                     }
                 }
             })?;
-        Ok(Self { fetches, copies })
+        Ok(Self {
+            fetches,
+            copies,
+            done: near,
+        })
     }
 
-    /// Reads an adapter into host memory.
-    pub fn fetch(&self, adapter: Arc<Registered>) {
+    /// Has an adapter's files brought to where they can be read; nobody here waits for that.
+    pub fn bring(&self, adapter: &Registered) {
+        let (id, done, started) = (adapter.id, self.done.clone(), Instant::now());
+        let brought = Brought::new(move |result| {
+            let result = result.map(|()| started.elapsed());
+            // An error means that the engine is gone.
+            let _ = done.send(Command::Near(Near { id, result }));
+        });
+        match &adapter.origin {
+            Origin::Held(_) => brought.tell(Ok(())),
+            Origin::Source(source) => {
+                // A source is somebody else's code. What it drops tells that it failed.
+                let _ = catch_unwind(AssertUnwindSafe(|| source.bring(brought)));
+            }
+        }
+    }
+
+    /// Reads an adapter into host memory, whose files took so long to come within reach.
+    pub fn fetch(&self, adapter: Arc<Registered>, waited: Duration) {
         // An error means that the threads are gone, and with them the engine.
-        let _ = self.fetches.send(adapter);
+        let _ = self.fetches.send(Fetch { adapter, waited });
     }
 
     /// Copies an adapter to the device.
@@ -88,7 +124,7 @@ impl Loader {
 fn read_all(
     config: &ModelConfig,
     copier: &dyn Copier,
-    waiting: &Mutex<Receiver<Arc<Registered>>>,
+    waiting: &Mutex<Receiver<Fetch>>,
     done: &Sender<Command>,
 ) {
     loop {
@@ -96,7 +132,9 @@ fn read_all(
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .recv();
-        let Ok(adapter) = next else { return };
+        let Ok(Fetch { adapter, waited }) = next else {
+            return;
+        };
         let started = Instant::now();
         let (image, tier) = match &adapter.origin {
             Origin::Held(image) => (Ok(Arc::clone(image)), "host"),
@@ -118,7 +156,8 @@ fn read_all(
             id: adapter.id,
             image,
             tier,
-            took: started.elapsed(),
+            // What it would take to have it again.
+            took: waited + started.elapsed(),
         };
         if done.send(Command::Fetched(fetched)).is_err() {
             return;

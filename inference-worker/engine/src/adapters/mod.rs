@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! source (disk, object store) ──► HostCache ──► Residency: slabs of the device's arena
-//!        fetch threads            device layout     copy thread, layer by layer
+//!        brought, then read       device layout     copy thread, layer by layer
 //! ```
 //!
 //! An adapter is known by the digest of its bytes, so one id never means two adapters. [`Registry`]
@@ -19,7 +19,7 @@ pub mod source;
 use std::fmt;
 
 pub use registry::Registry;
-pub use source::{AdapterSource, FolderSource, Origin};
+pub use source::{AdapterSource, Brought, FolderSource, Origin};
 
 /// Digest of an adapter's configuration and weights.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]

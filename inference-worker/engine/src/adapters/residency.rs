@@ -5,7 +5,7 @@
 
 use super::host::HostCache;
 use super::image::{AdapterImage, DeviceAdapter};
-use super::loader::{Copied, Fetched, Loader};
+use super::loader::{Copied, Fetched, Loader, Near};
 use super::registry::Registered;
 use super::source::Origin;
 use super::AdapterId;
@@ -50,6 +50,10 @@ pub(crate) struct Residency {
     /// Adapters that are read at a time.
     most_reads: usize,
     device: HashMap<AdapterId, Arc<DeviceAdapter>>,
+    /// Their files are on their way; no thread waits for them.
+    coming: HashSet<AdapterId>,
+    /// Their files can be read, and took so long to come.
+    near: HashMap<AdapterId, Duration>,
     reading: HashSet<AdapterId>,
     /// Read, with the time it took, and not yet on the device.
     read: HashMap<AdapterId, (Arc<AdapterImage>, u64)>,
@@ -75,6 +79,8 @@ impl Residency {
             most_pages,
             most_reads,
             device: HashMap::new(),
+            coming: HashSet::new(),
+            near: HashMap::new(),
             reading: HashSet::new(),
             read: HashMap::new(),
             no_room: HashSet::new(),
@@ -101,6 +107,7 @@ impl Residency {
     pub fn begin_round(&mut self, upcoming: &HashSet<AdapterId>) {
         self.no_room.clear();
         self.read.retain(|id, _| upcoming.contains(id));
+        self.near.retain(|id, _| upcoming.contains(id));
     }
 
     /// Brings an adapter to the device, or a step nearer to it.
@@ -116,10 +123,7 @@ impl Residency {
             return Ok(Wanted::Present);
         }
         let Some((image, cost)) = self.image(adapter) else {
-            if !self.reading.contains(&id) && self.reading.len() < self.most_reads {
-                self.reading.insert(id);
-                self.loader.fetch(Arc::clone(adapter));
-            }
+            self.approach(adapter);
             return Ok(Wanted::Coming);
         };
         let bytes = image.table().bytes();
@@ -158,6 +162,43 @@ impl Residency {
         self.read.remove(&id);
         self.loader.copy(image, device);
         Ok(Wanted::Present)
+    }
+
+    /// Has an adapter's files brought, and then read.
+    fn approach(&mut self, adapter: &Arc<Registered>) {
+        let id = adapter.id;
+        if self.reading.contains(&id) || self.coming.contains(&id) {
+            return;
+        }
+        match self.near.get(&id).copied() {
+            Some(waited) if self.reading.len() < self.most_reads => {
+                self.near.remove(&id);
+                self.reading.insert(id);
+                self.loader.fetch(Arc::clone(adapter), waited);
+            }
+            Some(_) => {}
+            None => {
+                self.coming.insert(id);
+                self.loader.bring(adapter);
+            }
+        }
+    }
+
+    /// Takes note that an adapter's files are there. The error is for those who wait for it.
+    pub fn brought(&mut self, near: Near) -> Result<(), (AdapterId, StepError)> {
+        let Near { id, result } = near;
+        self.coming.remove(&id);
+        match result {
+            Ok(waited) => {
+                self.near.insert(id, waited);
+                Ok(())
+            }
+            Err(reason) => {
+                tracing::warn!(adapter = %id, reason, "the adapter's files did not come");
+                self.counts.failures += 1;
+                Err((id, StepError::Adapter(reason)))
+            }
+        }
     }
 
     /// Pages that an adapter takes, if it is at hand.

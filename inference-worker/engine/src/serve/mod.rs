@@ -8,7 +8,7 @@ mod step;
 
 pub(crate) use live::Submission;
 
-use crate::adapters::loader::{Copied, Fetched};
+use crate::adapters::loader::{Copied, Fetched, Near};
 use crate::adapters::registry::Registered;
 use crate::adapters::residency::Residency;
 use crate::adapters::{AdapterId, Registry};
@@ -47,6 +47,8 @@ pub(crate) enum Command {
     Unpin(AdapterId),
     /// An adapter is registered no more.
     Retire(AdapterId),
+    /// An adapter's files came within reach, or did not.
+    Near(Near),
     /// An adapter was read, or could not be.
     Fetched(Fetched),
     /// A copy is half done.
@@ -217,6 +219,13 @@ impl Core {
             Command::Retire(id) => {
                 self.unpin(id);
                 self.prefetches.retain(|a| a.id != id);
+                self.tidy(Some(id));
+            }
+            Command::Near(near) => {
+                let id = near.id;
+                if let Err((id, error)) = self.residency.brought(near) {
+                    self.fail_adapter(id, &error, false);
+                }
                 self.tidy(Some(id));
             }
             Command::Fetched(fetched) => {
