@@ -6,7 +6,8 @@ use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
 pub(crate) const FORMAT: u32 = 1;
-pub(crate) const HEADER: &str = "index.json";
+/// The file of an index that holds the digests of the others.
+pub const HEADER: &str = "index.json";
 pub(crate) const TEXT: &str = "text.bin";
 pub(crate) const SUFFIXES: &str = "suffixes.bin";
 pub(crate) const PREVIOUS: &str = "previous.bin";

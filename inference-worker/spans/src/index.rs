@@ -32,8 +32,25 @@ impl Index {
     /// [`SpanError::Io`].
     pub fn open(folder: &Path) -> Result<Self, SpanError> {
         let path = folder.join(format::HEADER);
-        let header = Header::parse(&fs::read(&path).map_err(io("read", &path))?)?;
-        let map = |name| map(folder, name, &header);
+        let header = fs::read(&path).map_err(io("read", &path))?;
+        Self::of_files(&header, |name| {
+            let path = folder.join(name);
+            File::open(&path).map_err(io("open", &path))
+        })
+    }
+
+    /// The index whose `index.json` has these bytes and whose other files `file` opens by name, wherever
+    /// they are; every one is read once to check it. They are mapped, so they must not change or be cut
+    /// off while the index lives; to be removed does them no harm.
+    ///
+    /// # Errors
+    /// As [`Index::open`], and what `file` says.
+    pub fn of_files<E: From<SpanError>>(
+        header: &[u8],
+        mut file: impl FnMut(&'static str) -> Result<File, E>,
+    ) -> Result<Self, E> {
+        let header = Header::parse(header)?;
+        let mut map = |name| map(&file(name)?, name, &header).map_err(E::from);
         let index = Index {
             text: map(format::TEXT)?,
             suffixes: map(format::SUFFIXES)?,
@@ -41,7 +58,7 @@ impl Index {
             unigrams: map(format::UNIGRAMS)?,
             rows: map(format::ROWS)?,
             minima: Minima::new(std::iter::empty()),
-            header,
+            header: header.clone(),
         };
         index.check()?;
         let positions = index.positions();
@@ -49,6 +66,17 @@ impl Index {
             minima: Minima::new((0..positions).map(|place| index.previous(place))),
             ..index
         })
+    }
+
+    /// Bytes that the index takes: its mapped files, and what is held of them in memory beside.
+    pub fn memory(&self) -> u64 {
+        let files = self
+            .header
+            .sizes()
+            .iter()
+            .map(|(_, bytes)| bytes)
+            .sum::<u64>();
+        files + self.minima.bytes()
     }
 
     /// The versions that the index is over.
@@ -167,12 +195,10 @@ impl Index {
     }
 }
 
-fn map(folder: &Path, name: &'static str, header: &Header) -> Result<Mmap, SpanError> {
-    let path = folder.join(name);
-    let file = File::open(&path).map_err(io("open", &path))?;
+fn map(file: &File, name: &'static str, header: &Header) -> Result<Mmap, SpanError> {
     // SAFETY: nobody writes to the files of an index: they are made once and read-only in the store.
     // A file that is cut off while mapped ends the process with SIGBUS, as any mapped file would.
-    let map = unsafe { Mmap::map(&file) }.map_err(io("map", &path))?;
+    let map = unsafe { Mmap::map(file) }.map_err(io("map", name))?;
     let listed = header.files.get(name);
     if listed.is_none_or(|listed| listed.bytes != map.len() as u64) {
         return Err(corrupt(name, format!("{} bytes", map.len())));

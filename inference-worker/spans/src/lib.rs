@@ -30,6 +30,6 @@ mod search;
 
 pub use builder::{Builder, MAX_TOKENS};
 pub use error::SpanError;
-pub use format::{RowKey, VersionRef};
+pub use format::{RowKey, VersionRef, HEADER};
 pub use index::Index;
 pub use search::{Holder, Source, Span, KEPT_AT_LEAST};

@@ -19,6 +19,12 @@ impl Minima {
         Minima { levels }
     }
 
+    /// Bytes of the minima.
+    pub(crate) fn bytes(&self) -> u64 {
+        let values: usize = self.levels.iter().map(Vec::len).sum();
+        (values * size_of::<u32>()) as u64
+    }
+
     /// Calls `found` with every place in `[from, to)` whose value is at most `from`, in order. Blocks
     /// without one are not entered, so the work grows with what is found.
     pub(crate) fn list(

@@ -32,6 +32,7 @@ mod row;
 mod rows;
 mod stats;
 
+pub use cache::ledger::{Ledger, Room};
 pub use digest::{digest_of, parse_digest, to_hex};
 pub use error::StoreError;
 pub use manifest::{FileEntry, Manifest, MAX_FILES, MAX_MANIFEST_BYTES};

@@ -1,4 +1,4 @@
-//! What a bounded cache holds, and what gives way: the accounting, without a file in it.
+//! What a bounded cache holds, and what gives way: the accounting, without what is counted.
 
 use openledger_primitives::Digest;
 use std::collections::{BTreeMap, HashMap};
@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, HashMap};
 /// Bytes kept and bytes promised together never exceed the bound. What somebody uses does not give way;
 /// of the rest, what was used longest ago goes first.
 #[derive(Debug)]
-pub(crate) struct Ledger {
+pub struct Ledger {
     bound: u64,
     kept: u64,
     /// Of `kept`, what nobody uses.
@@ -31,7 +31,7 @@ struct Entry {
 
 /// Whether there is room for more.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Room {
+pub enum Room {
     /// There is, and it is promised.
     Promised,
     /// There is when this one is gone.
@@ -44,7 +44,7 @@ pub(crate) enum Room {
 
 impl Ledger {
     /// An empty ledger of at most `bound` bytes.
-    pub(crate) fn new(bound: u64) -> Self {
+    pub fn new(bound: u64) -> Self {
         Ledger {
             bound,
             kept: 0,
@@ -57,22 +57,22 @@ impl Ledger {
     }
 
     /// The bound, bytes.
-    pub(crate) fn bound(&self) -> u64 {
+    pub fn bound(&self) -> u64 {
         self.bound
     }
 
     /// Bytes kept.
-    pub(crate) fn bytes(&self) -> u64 {
+    pub fn bytes(&self) -> u64 {
         self.kept
     }
 
     /// Objects kept.
-    pub(crate) fn objects(&self) -> usize {
+    pub fn objects(&self) -> usize {
         self.entries.len()
     }
 
     /// Enters an object that is there already, used later than all entered before it.
-    pub(crate) fn found(&mut self, digest: Digest, bytes: u64) {
+    pub fn found(&mut self, digest: Digest, bytes: u64) {
         self.forget(&digest);
         self.clock += 1;
         let last = self.clock;
@@ -89,13 +89,13 @@ impl Ledger {
     }
 
     /// The object to remove first while more is kept than the bound allows.
-    pub(crate) fn excess(&self) -> Option<Digest> {
+    pub fn excess(&self) -> Option<Digest> {
         let over = self.kept.saturating_add(self.promised) > self.bound;
         over.then(|| self.oldest()).flatten()
     }
 
     /// One more user; the serial number to let go with, none when the object is not here.
-    pub(crate) fn acquire(&mut self, digest: &Digest) -> Option<u64> {
+    pub fn acquire(&mut self, digest: &Digest) -> Option<u64> {
         let entry = self.entries.get_mut(digest)?;
         if entry.users == 0 {
             self.order.remove(&entry.last);
@@ -106,7 +106,7 @@ impl Ledger {
     }
 
     /// One user less; the object was used just now.
-    pub(crate) fn release(&mut self, digest: &Digest, serial: u64) {
+    pub fn release(&mut self, digest: &Digest, serial: u64) {
         let entry = self.entries.get_mut(digest);
         let Some(entry) = entry.filter(|entry| entry.serial == serial && entry.users > 0) else {
             return;
@@ -121,7 +121,7 @@ impl Ledger {
     }
 
     /// Promises `bytes`, or says what stands in the way.
-    pub(crate) fn promise(&mut self, bytes: u64) -> Room {
+    pub fn promise(&mut self, bytes: u64) -> Room {
         if bytes > self.bound {
             return Room::Never;
         }
@@ -138,12 +138,12 @@ impl Ledger {
     }
 
     /// Takes a promise back.
-    pub(crate) fn withdraw(&mut self, bytes: u64) {
+    pub fn withdraw(&mut self, bytes: u64) {
         self.promised = self.promised.saturating_sub(bytes);
     }
 
     /// Enters an object whose bytes were promised, unless a reader has entered it already.
-    pub(crate) fn keep(&mut self, digest: Digest, bytes: u64) {
+    pub fn keep(&mut self, digest: Digest, bytes: u64) {
         self.withdraw(bytes);
         if !self.entries.contains_key(&digest) {
             self.found(digest, bytes);
@@ -151,7 +151,7 @@ impl Ledger {
     }
 
     /// Removes an object; `None` when it is not here.
-    pub(crate) fn forget(&mut self, digest: &Digest) -> Option<u64> {
+    pub fn forget(&mut self, digest: &Digest) -> Option<u64> {
         let entry = self.entries.remove(digest)?;
         self.kept -= entry.bytes;
         if entry.users == 0 {
