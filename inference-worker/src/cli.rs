@@ -1,6 +1,9 @@
 //! The command line.
 
-use crate::commands::versions::VersionName;
+use crate::{
+    commands::versions::VersionName,
+    storage::{Kind, RemoteArgs, StoreArgs},
+};
 use clap::{Args, Parser, Subcommand};
 use std::{net::SocketAddr, path::PathBuf};
 
@@ -67,9 +70,9 @@ pub struct RunArgs {
     /// File of the service key: signs receipts and batches.
     #[arg(long, value_name = "FILE")]
     pub service_key: PathBuf,
-    /// Content-addressed store with bases, adapters, indexes and rows.
-    #[arg(long, value_name = "DIR")]
-    pub store: PathBuf,
+    /// Store.
+    #[command(flatten)]
+    pub store: StoreArgs,
     /// Journal and working files of this worker. Back it up: it is what is owed to you.
     #[arg(long, value_name = "DIR")]
     pub data: PathBuf,
@@ -117,6 +120,10 @@ pub struct RunArgs {
     /// number. Repeat for several.
     #[arg(long, value_name = "MODEL")]
     pub pin: Vec<String>,
+    /// Memory for span indexes and rows in use or used lately, MiB; they are loaded when an answer's
+    /// sources are asked for.
+    #[arg(long, value_name = "MIB", default_value_t = 512)]
+    pub source_memory: u64,
     /// Requests of one channel that wait or run at most.
     #[arg(long, default_value_t = 256)]
     pub channel_requests: usize,
@@ -186,8 +193,8 @@ pub struct TrainArgs {
     #[arg(long = "datanet", value_name = "DATANET:VERSION", required = true)]
     pub versions: Vec<VersionName>,
     /// Store with the rows of the versions; they are held against the chain's roots.
-    #[arg(long, value_name = "DIR")]
-    pub store: PathBuf,
+    #[command(flatten)]
+    pub store: StoreArgs,
     /// Chain.
     #[command(flatten)]
     pub chain: ChainArgs,
@@ -244,8 +251,8 @@ pub struct IndexArgs {
     #[arg(long = "datanet", value_name = "DATANET:VERSION", required = true)]
     pub versions: Vec<VersionName>,
     /// Store with the rows of the versions; they are held against the chain's roots.
-    #[arg(long, value_name = "DIR")]
-    pub store: PathBuf,
+    #[command(flatten)]
+    pub store: StoreArgs,
     /// Chain.
     #[command(flatten)]
     pub chain: ChainArgs,
@@ -260,9 +267,12 @@ pub struct PutArgs {
     /// Store to put into; made when it does not exist.
     #[arg(long, value_name = "DIR")]
     pub store: PathBuf,
-    /// What a folder's manifest calls it: `base`, `adapter`, `index`.
-    #[arg(long, default_value = "adapter")]
-    pub kind: String,
+    /// Send it to this remote store too.
+    #[command(flatten)]
+    pub remote: RemoteArgs,
+    /// What the folder is; one that is something else is refused.
+    #[arg(long, value_enum, default_value_t = Kind::Adapter)]
+    pub kind: Kind,
     /// Rows as JSON lines, `{"text": "…"}` each, or a folder.
     pub path: PathBuf,
 }

@@ -3,13 +3,10 @@
 
 use anyhow::{ensure, Context, Result};
 use openledger_primitives::{ContributionId, Digest};
-use openledger_spans::{Builder, RowKey, VersionRef};
+use openledger_spans::{Builder, RowKey, VersionRef, HEADER};
 use openledger_store::Rows;
 use openledger_text::TextModel;
 use std::path::Path;
-
-/// The file of an index that holds the digests of the others.
-const HEAD: &str = "index.json";
 
 /// A version and the rows of its contributions.
 pub struct Version<'a> {
@@ -50,18 +47,16 @@ pub fn builder(
     Ok(builder)
 }
 
-/// Refuses the index in `published` unless it is the one that `builder` builds. `scratch` is a folder
-/// for building it.
-pub fn ensure_is(published: &Path, builder: &Builder, scratch: &Path) -> Result<()> {
+/// Refuses the index whose `index.json` is `published` unless it is the one that `builder` builds: that
+/// file has the digests of the others. `scratch` is a folder for building it.
+pub fn ensure_is(published: &[u8], builder: &Builder, scratch: &Path) -> Result<()> {
     let built = tempfile::tempdir_in(scratch).context("a folder for the index")?;
     let folder = built.path().join("index");
     builder.build(&folder)?;
-    let head = |folder: &Path| {
-        let path = folder.join(HEAD);
-        std::fs::read(&path).with_context(|| format!("read {}", path.display()))
-    };
+    let path = folder.join(HEADER);
+    let head = std::fs::read(&path).with_context(|| format!("read {}", path.display()))?;
     ensure!(
-        head(published)? == head(&folder)?,
+        published == head,
         "the span index is not the one over the rows of the revision's versions: it would credit \
          others for its answers"
     );
@@ -107,6 +102,7 @@ mod tests {
             rows(&["It has 9 arches."]),
         );
         index([3, 5], &one, &other).build(&published).unwrap();
+        let published = std::fs::read(published.join(HEADER)).unwrap();
         ensure_is(&published, &index([3, 5], &one, &other), scratch.path()).unwrap();
         // All credit to contribution 5; or a row that was never contributed.
         for forged in [

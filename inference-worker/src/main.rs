@@ -6,6 +6,7 @@ mod commands;
 mod indexing;
 mod metrics;
 mod serve;
+mod storage;
 
 use clap::Parser;
 use cli::{Cli, Command};
@@ -30,7 +31,7 @@ async fn main() -> ExitCode {
         Command::TrainBase(args) => commands::train_base::run(args).await,
         Command::Index(args) => commands::index::run(args).await,
         // It waits for tokens on this thread, which the runtime must not count on meanwhile.
-        Command::Put(args) => commands::put::run(args),
+        Command::Put(args) => tokio::task::block_in_place(|| commands::put::run(args)),
         Command::Quantise(args) => commands::quantise::run(args),
         Command::Generate(args) => tokio::task::block_in_place(|| commands::generate::run(args)),
         Command::VerifyReceipt(args) => commands::verify_receipt::run(args).await,

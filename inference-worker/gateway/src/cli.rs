@@ -62,6 +62,13 @@ pub struct Run {
     /// Store that has the base model's tokenizer and chat template.
     #[arg(long, value_name = "DIR")]
     pub store: PathBuf,
+    /// Remote store, `s3://BUCKET/PREFIX`: what is not in the folder is fetched from there. Credentials
+    /// and region are those of the usual variables, `AWS_ACCESS_KEY_ID` and so on.
+    #[arg(long, value_name = "URL", env = "OPENLEDGER_REMOTE")]
+    pub remote: Option<String>,
+    /// Endpoint of the remote store, when it is not AWS: `https://…`, or `http://` on this machine.
+    #[arg(long, value_name = "URL", requires = "remote")]
+    pub remote_endpoint: Option<String>,
     /// Lane state and receipts. Losing it parks lanes whose worker is not honest.
     #[arg(long, value_name = "DIR")]
     pub data: PathBuf,

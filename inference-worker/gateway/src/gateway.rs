@@ -20,6 +20,7 @@ use openledger_metering::{SignedReceipt, SignedVoucher};
 use openledger_primitives::{
     receipt::Receipt, Balance, BlockNumber, ChannelId, Digest, KeyIndex, LaneIndex,
 };
+use openledger_store::Store;
 use std::{
     collections::BTreeMap,
     path::PathBuf,
@@ -36,8 +37,8 @@ pub struct Settings {
     /// The channel; without it, the one that `open-channel` noted or was opening. Without that either,
     /// the error names the channels on chain that have the key as a signer.
     pub channel: Option<ChannelId>,
-    /// Folder of the content-addressed store that has the base model's tokenizer and template.
-    pub store: PathBuf,
+    /// The content-addressed store that has the base model's tokenizer and template.
+    pub store: Store,
     /// Folder of the gateway's own state.
     pub data: PathBuf,
     /// Requests that may wait for a lane.

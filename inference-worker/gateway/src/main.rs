@@ -2,7 +2,7 @@
 
 mod cli;
 
-use anyhow::{Context, Result};
+use anyhow::{bail, Context, Result};
 use clap::Parser;
 use cli::{Cli, Command};
 use metrics_exporter_prometheus::PrometheusBuilder;
@@ -11,9 +11,10 @@ use openledger_gateway::{
     api::{self, Access, ApiKey},
     commands::{self, Close},
     lanes::LaneStore,
-    Gateway, MaxPrice, Settings,
+    Gateway, GatewayError, MaxPrice, Settings,
 };
 use openledger_primitives::ChannelId;
+use openledger_store::{Remote, RemoteOptions, Store, StoreOptions};
 use std::{net::SocketAddr, path::Path, time::Duration};
 use tracing_subscriber::EnvFilter;
 
@@ -74,6 +75,15 @@ async fn run(options: cli::Run) -> Result<()> {
             upkeep.run_upkeep();
         }
     });
+    let remote = options
+        .remote
+        .map(|url| Remote::connect(RemoteOptions::new(url, options.remote_endpoint)))
+        .transpose()?;
+    let behind = StoreOptions {
+        remote,
+        cache_bytes: None,
+    };
+    let store = Store::open_with(&options.store, behind)?;
     // A request does not wait long for a lost node: what is known serves for a while.
     let chain = connect(&options.chain)
         .await?
@@ -83,7 +93,7 @@ async fn run(options: cli::Run) -> Result<()> {
         Settings {
             key: Key::from_file(&options.key)?,
             channel: options.channel,
-            store: options.store,
+            store,
             data: options.data,
             queue: options.queue,
             patience: Duration::from_secs(options.patience),
@@ -95,6 +105,16 @@ async fn run(options: cli::Run) -> Result<()> {
         },
     )
     .await?;
+    match gateway.warm().await {
+        // Better said now than to the first who asks.
+        Err(error @ GatewayError::Text(_)) => bail!(
+            "{error}; give the store of the publisher or the worker with --store, or bring the base in \
+             with `openledger-worker put --kind base`"
+        ),
+        Err(error) => tracing::warn!(%error, "the worker's models are not known yet"),
+        Ok(0) => tracing::warn!("the worker serves no models"),
+        Ok(_) => {}
+    }
     tracing::info!(
         channel = gateway.channel(),
         "serving the OpenAI API on http://{}/v1",

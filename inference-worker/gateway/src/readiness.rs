@@ -1,6 +1,6 @@
 //! Whether the gateway can answer now, and if not, why.
 
-use crate::{gateway::Gateway, lanes::Breakage};
+use crate::{gateway::Gateway, lanes::Breakage, GatewayError};
 use serde_json::{json, Value};
 
 /// What `/ready` says.
@@ -16,6 +16,14 @@ pub struct Readiness {
 }
 
 impl Gateway {
+    /// Loads the text of every base that the worker serves; how many models it serves.
+    ///
+    /// # Errors
+    /// [`GatewayError::Text`] when the store is not one to work with; others pass.
+    pub async fn warm(&self) -> Result<usize, GatewayError> {
+        self.catalogue.warm().await
+    }
+
     /// Looks at chain, channel, worker and lanes.
     pub async fn readiness(&self) -> Readiness {
         let chain = self
@@ -38,11 +46,7 @@ impl Gateway {
             Ok(worker) => worker.is_alive().await,
             Err(_) => false,
         };
-        let models = self
-            .catalogue
-            .warm()
-            .await
-            .map_err(|error| error.to_string());
+        let models = self.warm().await.map_err(|error| error.to_string());
         Readiness {
             chain,
             funds,

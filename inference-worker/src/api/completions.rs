@@ -195,7 +195,7 @@ fn stream(head: Head, mut pieces: mpsc::Receiver<Piece>) -> Response {
                     first = false;
                 }
                 Piece::End(end) if end.outcome == openledger_primitives::receipt::Outcome::Failed => {
-                    yield event(&failure(&end));
+                    yield event(&failure(&end).body());
                     yield Ok(Event::default().data("[DONE]"));
                 }
                 Piece::End(end) => {
@@ -221,8 +221,7 @@ async fn whole(head: Head, mut pieces: mpsc::Receiver<Piece>) -> Result<Response
         match piece {
             Piece::Delta(delta) => text.push_str(&delta),
             Piece::End(end) if end.outcome == openledger_primitives::receipt::Outcome::Failed => {
-                return Err(ApiError::internal("The answer failed. It costs nothing.")
-                    .with_receipt(end.openledger.clone()));
+                return Err(failure(&end));
             }
             Piece::End(end) => {
                 let reason = end.finish_reason();
@@ -246,10 +245,12 @@ async fn whole(head: Head, mut pieces: mpsc::Receiver<Piece>) -> Result<Response
     ))
 }
 
-fn failure(end: &End) -> Value {
-    ApiError::internal("The answer failed. It costs nothing.")
-        .with_receipt(end.openledger.clone())
-        .body()
+fn failure(end: &End) -> ApiError {
+    let message = match end.failure {
+        Some(why) => format!("{why} It costs nothing."),
+        None => "The answer failed. It costs nothing.".to_owned(),
+    };
+    ApiError::internal(message).with_receipt(end.openledger.clone())
 }
 
 fn event(value: &Value) -> Result<Event, Infallible> {

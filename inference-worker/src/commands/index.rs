@@ -9,14 +9,13 @@ use anyhow::Result;
 use openledger_chain::ChainClient;
 use openledger_primitives::hash::blake2_256;
 use openledger_spans::VersionRef;
-use openledger_store::Store;
 use openledger_text::TextModel;
 
 pub async fn run(args: IndexArgs) -> Result<()> {
     let text = TextModel::from_dir(&args.base)?;
     let tokenizer = blake2_256(&std::fs::read(args.base.join("tokenizer.json"))?);
     let client = ChainClient::connect(&args.chain.url).await?;
-    let store = Store::open(&args.store)?;
+    let store = args.store.open()?;
     let sealed = versions::read(&client, &store, &args.versions).await?;
     let versions = sealed
         .iter()

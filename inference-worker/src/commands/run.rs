@@ -21,7 +21,6 @@ use openledger_chain::{
 use openledger_engine::{backend::cpu::CpuBackend, Engine, EngineOptions};
 use openledger_metering::Journal;
 use openledger_model::{Checkpoint, ModelConfig};
-use openledger_store::Store;
 use openledger_text::TextModel;
 use std::{
     future::IntoFuture,
@@ -65,7 +64,7 @@ pub async fn run(args: RunArgs) -> Result<()> {
     let client = ChainClient::connect_within(&args.chain.url, Duration::from_secs(60)).await?;
     let key_index = key_index(&client, worker, &key).await?;
     let rules = Rules::read(&client, args.settle_every).await?;
-    let store = Store::open(&args.store)?;
+    let store = args.store.open()?;
     let base = client
         .query(&GetBase { base: args.base })
         .await?
@@ -113,7 +112,16 @@ pub async fn run(args: RunArgs) -> Result<()> {
         client: client.clone(),
     });
     let models = args.data.join("models");
-    let loader = Loader::new(client.clone(), store, models, engine.clone(), text, &folder)?;
+    let source_bytes = args.source_memory.saturating_mul(MIB as u64);
+    let loader = Loader::new(
+        client.clone(),
+        store,
+        models,
+        engine.clone(),
+        text,
+        &folder,
+        source_bytes,
+    )?;
     let least = LeastPrices {
         input: args.min_price_in,
         output: args.min_price_out,

@@ -10,7 +10,6 @@ use openledger_factory::{
     progress::{Cancel, JsonLines, Progress, Terminal},
     train::Watch,
 };
-use openledger_store::Store;
 use std::fs;
 
 pub async fn run(args: TrainArgs) -> Result<()> {
@@ -80,7 +79,7 @@ pub(super) fn progress(json: bool) -> Box<dyn Progress> {
 /// The rows of the sealed versions, as the factory takes them.
 async fn versions(args: &TrainArgs) -> Result<Vec<VersionRows>> {
     let client = ChainClient::connect(&args.chain.url).await?;
-    let store = Store::open(&args.store)?;
+    let store = args.store.open()?;
     let sealed = versions::read(&client, &store, &args.versions).await?;
     let rows_of = |version: SealedVersion| {
         let contributions = version.contributions.iter();

@@ -2,11 +2,13 @@
 
 use super::{
     admission::{self, Admitted, Payment},
-    catalog::Served,
+    catalog::{Opened, Served},
     continuations::Continuation,
     journal,
     promises::Promise,
-    sentence, sources, Service,
+    sentence,
+    sources::{self, Found},
+    Service,
 };
 use crate::api::{error::ApiError, openai::CompletionRequest};
 use openledger_engine::{Event, FinishReason, Request, Sampling, SubmitError, Tenant, TokenStream};
@@ -49,7 +51,14 @@ pub struct End {
     pub tokens_out: u32,
     /// The `openledger` object: receipt, salt, attributions, sources.
     pub openledger: Value,
+    /// What a client is told of a failure beside that it costs nothing.
+    pub failure: Option<&'static str>,
 }
+
+/// What a client is told when index or rows of the model cannot be loaded.
+const NO_SOURCES: &str =
+    "The data that this model's sources are found in cannot be loaded now; try again \
+                          later, or another worker.";
 
 impl End {
     /// OpenAI's `finish_reason`.
@@ -60,6 +69,18 @@ impl End {
         }
     }
 }
+
+/// What the model has answered.
+struct Computed {
+    outcome: Outcome,
+    text: String,
+    generated: u32,
+    fingerprint_root: Digest,
+    first_token_ms: u32,
+}
+
+/// A revision's data on its way.
+type Loading = tokio::task::JoinHandle<anyhow::Result<Opened>>;
 
 /// A request that was admitted and is being computed.
 struct Work {
@@ -72,6 +93,10 @@ struct Work {
     started: Instant,
     start_block: BlockNumber,
     stream: TokenStream,
+    /// Index and rows, loaded while the model computes; none for a base.
+    data: Option<Loading>,
+    /// See [`End::failure`].
+    failure: Option<&'static str>,
     _promise: Promise,
     _lane: LaneGuard,
 }
@@ -117,9 +142,15 @@ pub async fn begin(
     if let Some(receipt) = &payment.continues {
         service.continuations.forget(receipt);
     }
+    let data = served
+        .training
+        .clone()
+        .map(|training| tokio::task::spawn_blocking(move || training.open()));
     let work = Work {
         service: service.clone(),
         served,
+        data,
+        failure: None,
         payment,
         tokens_in,
         tokens: prompt,
@@ -136,12 +167,13 @@ pub async fn begin(
 
 impl Work {
     async fn run(mut self, pieces: mpsc::Sender<Piece>) {
+        let mut data = None;
         let mut decoder = self.service.text.stream();
         let mut text = String::new();
         let mut generated = 0u32;
         let mut first_token_ms = None;
         let latest_start = tokio::time::Instant::from_std(self.started) + PATIENCE;
-        let (outcome, fingerprint) = loop {
+        let (mut outcome, fingerprint) = loop {
             let event = tokio::select! {
                 event = self.stream.next() => event,
                 () = pieces.closed() => break (Outcome::Cancelled, [0; 32]),
@@ -159,6 +191,13 @@ impl Work {
                     match decoder.push(token.id) {
                         Ok(delta) if delta.is_empty() => {}
                         Ok(delta) => {
+                            // Nothing is delivered whose sources could not be told afterwards.
+                            if self.data.is_some() {
+                                match self.opened(&pieces).await {
+                                    Ok(opened) => data = Some(opened),
+                                    Err(outcome) => break (outcome, [0; 32]),
+                                }
+                            }
                             text.push_str(&delta);
                             // A client that stops reading must not hold lane and bond for ever.
                             let piece = Piece::Delta(delta);
@@ -189,16 +228,27 @@ impl Work {
             }
         };
         if let Ok(tail) = decoder.finish() {
-            if !tail.is_empty() && outcome != Outcome::Failed {
+            if !tail.is_empty() && self.data.is_some() && outcome != Outcome::Failed {
+                match self.opened(&pieces).await {
+                    Ok(opened) => data = Some(opened),
+                    Err(ended) => outcome = ended,
+                }
+            }
+            let is_told = data.is_some() || self.served.training.is_none();
+            if !tail.is_empty() && outcome != Outcome::Failed && is_told {
                 text.push_str(&tail);
                 let _ = pieces.send_timeout(Piece::Delta(tail), PATIENCE).await;
             }
         }
         let first_token_ms = first_token_ms.unwrap_or_else(|| millis(self.started));
-        match self
-            .settle(outcome, text, generated, fingerprint, first_token_ms)
-            .await
-        {
+        let computed = Computed {
+            outcome,
+            text,
+            generated,
+            fingerprint_root: fingerprint,
+            first_token_ms,
+        };
+        match self.settle(computed, data).await {
             Ok(end) => {
                 let _ = pieces
                     .send_timeout(Piece::End(Box::new(end)), PATIENCE)
@@ -210,39 +260,97 @@ impl Work {
         }
     }
 
+    /// The revision's data, waited for as long as a client is; or how the answer ends without.
+    async fn opened(&mut self, pieces: &mpsc::Sender<Piece>) -> Result<Opened, Outcome> {
+        let Some(loading) = self.data.take() else {
+            return Err(Outcome::Failed);
+        };
+        let latest = tokio::time::Instant::from_std(self.started) + PATIENCE;
+        let opened = tokio::select! {
+            opened = loading => opened.map_err(Into::into).and_then(|opened| opened),
+            () = pieces.closed() => return Err(Outcome::Cancelled),
+            () = tokio::time::sleep_until(latest) => Err(anyhow::anyhow!("it takes too long")),
+        };
+        opened.map_err(|error| {
+            self.lacks_sources(&error);
+            Outcome::Failed
+        })
+    }
+
     /// Counts, attributes, signs and journals.
     async fn settle(
-        &self,
-        outcome: Outcome,
-        text: String,
-        generated: u32,
-        fingerprint_root: Digest,
-        first_token_ms: u32,
+        &mut self,
+        mut computed: Computed,
+        data: Option<Opened>,
     ) -> Result<End, String> {
+        if computed.outcome == Outcome::Failed {
+            computed.text.clear();
+        }
+        let (mut charge, output) = self.charge(&computed)?;
+        let served = Arc::clone(&self.served);
+        // Rows may have to be read.
+        let found = tokio::task::spawn_blocking(move || {
+            sources::of(
+                &served,
+                data.as_ref(),
+                &output,
+                charge.tokens_out,
+                charge.fee,
+            )
+        });
+        let found = match found.await.map_err(|error| error.to_string())? {
+            Ok(found) => found,
+            Err(error) => {
+                // What cannot be attributed is not charged.
+                self.lacks_sources(&error);
+                computed.outcome = Outcome::Failed;
+                computed.text.clear();
+                charge = self.charge(&computed)?.0;
+                Found::default()
+            }
+        };
+        self.deliver(computed, charge, found).await
+    }
+
+    /// What an answer costs, and its canonical tokens.
+    fn charge(&self, computed: &Computed) -> Result<(Charge, Vec<u32>), String> {
+        let tokenizer = self.service.text.tokenizer();
+        let output = tokenizer.encode(&computed.text, false);
+        let output = output.map_err(|error| error.to_string())?;
+        let charge = Charge::of(
+            computed.outcome,
+            self.tokens_in,
+            computed.generated,
+            u32::try_from(output.len()).unwrap_or(u32::MAX),
+            self.served.price_in,
+            self.served.price_out,
+        );
+        Ok((charge.ok_or("the fee does not fit")?, output))
+    }
+
+    fn lacks_sources(&mut self, error: &anyhow::Error) {
+        let revision = self.served.revision;
+        tracing::error!(revision, "sources cannot be found: {error:#}");
+        self.failure = Some(NO_SOURCES);
+    }
+
+    /// Signs and journals.
+    async fn deliver(
+        &self,
+        computed: Computed,
+        charge: Charge,
+        found: Found,
+    ) -> Result<End, String> {
+        let Computed {
+            outcome,
+            text,
+            fingerprint_root,
+            first_token_ms,
+            ..
+        } = computed;
         let service = &self.service;
         let served = &self.served;
         let voucher = self.payment.voucher.voucher;
-        let text = if outcome == Outcome::Failed {
-            String::new()
-        } else {
-            text
-        };
-        let canonical_ids = service
-            .text
-            .tokenizer()
-            .encode(&text, false)
-            .map_err(|error| error.to_string())?;
-        let canonical = u32::try_from(canonical_ids.len()).unwrap_or(u32::MAX);
-        let charge = Charge::of(
-            outcome,
-            self.tokens_in,
-            generated,
-            canonical,
-            served.price_in,
-            served.price_out,
-        )
-        .ok_or("the fee does not fit")?;
-        let found = sources::of(served, &canonical_ids, charge.tokens_out, charge.fee);
         let output_salt: [u8; 32] = rand::random();
         let receipt = Receipt {
             version: FORMAT_VERSION,
@@ -295,6 +403,7 @@ impl Work {
             tokens_in: charge.tokens_in,
             tokens_out: charge.tokens_out,
             openledger,
+            failure: self.failure,
         })
     }
 }

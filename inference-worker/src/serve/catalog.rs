@@ -2,19 +2,25 @@
 
 mod allowed;
 pub mod backoff;
+mod checked;
 mod follower;
+#[cfg(test)]
+mod footprint;
 mod index_check;
 mod loading;
 mod names;
 mod pins;
-mod rows;
 #[cfg(test)]
 mod samples;
+mod shelf;
+mod stored;
+mod training;
 
 pub use allowed::{Allowed, LeastPrices};
 pub use follower::Follower;
 pub use loading::{lay_out, Loader};
 pub use pins::Pins;
+pub use training::{Opened, Training};
 
 use names::Names;
 use openledger_chain::{
@@ -22,15 +28,10 @@ use openledger_chain::{
     AccountId,
 };
 use openledger_engine::AdapterId;
-use openledger_primitives::{
-    revision::{AttributionParams, ModelRef},
-    Balance, ContributionId, RevisionId, TermsIndex,
-};
-use openledger_spans::Index;
-use openledger_store::Rows;
+use openledger_primitives::{revision::ModelRef, Balance, RevisionId, TermsIndex};
 use openledger_text::TextModel;
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap},
     sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard},
 };
 
@@ -67,33 +68,6 @@ pub struct Served {
 struct Files {
     adapter: Option<AdapterId>,
     training: Option<Arc<Training>>,
-}
-
-/// The rows that a revision was trained on.
-pub struct Training {
-    /// Spans of the rows.
-    pub index: Index,
-    /// Constants of the payout rule.
-    pub params: AttributionParams,
-    /// Owners and rows.
-    pub contributions: HashMap<ContributionId, Contributed>,
-}
-
-/// A contribution in a version.
-pub struct Contributed {
-    /// Owner.
-    pub owner: AccountId,
-    rows: Arc<Rows>,
-}
-
-impl Contributed {
-    /// The text of a row.
-    pub fn text(&self, row: u32) -> Option<String> {
-        self.rows
-            .as_slice()
-            .get(row as usize)
-            .map(|row| row.text().to_owned())
-    }
 }
 
 impl Served {
@@ -139,17 +113,64 @@ pub struct Catalog(RwLock<State>);
 #[derive(Default)]
 struct State {
     served: BTreeMap<RevisionId, Arc<Served>>,
+    /// The revisions served of each model, in the order of the chain's kinds and numbers.
+    models: BTreeMap<(bool, u32), BTreeSet<RevisionId>>,
+    /// How many served revisions have an adapter.
+    adapters: HashMap<AdapterId, usize>,
     names: Names,
+}
+
+/// A model in an order.
+fn place(model: ModelRef) -> (bool, u32) {
+    match model {
+        ModelRef::Base(number) => (false, number),
+        ModelRef::Adapter(number) => (true, number),
+    }
 }
 
 impl State {
     /// What a name means: of the model that owns it, the newest revision served.
     fn named(&self, name: &str) -> Option<&Arc<Served>> {
         let owner = self.names.owner(name)?;
-        self.served
-            .values()
-            .rev()
-            .find(|one| one.info.model == owner)
+        let newest = self.models.get(&place(owner))?.last()?;
+        self.served.get(newest)
+    }
+
+    fn insert(&mut self, served: Served) -> Option<Arc<Served>> {
+        let revision = served.revision;
+        let gone = self.take(revision);
+        let models = self.models.entry(place(served.info.model)).or_default();
+        models.insert(revision);
+        if let Some(adapter) = served.adapter {
+            *self.adapters.entry(adapter).or_default() += 1;
+        }
+        self.served.insert(revision, Arc::new(served));
+        gone
+    }
+
+    fn take(&mut self, revision: RevisionId) -> Option<Arc<Served>> {
+        let gone = self.served.remove(&revision)?;
+        let model = place(gone.info.model);
+        if let Some(revisions) = self.models.get_mut(&model) {
+            revisions.remove(&revision);
+            if revisions.is_empty() {
+                self.models.remove(&model);
+            }
+        }
+        if let Some(adapter) = gone.adapter {
+            let left = self.adapters.get(&adapter).map_or(0, |uses| uses - 1);
+            match left {
+                0 => self.adapters.remove(&adapter),
+                left => self.adapters.insert(adapter, left),
+            };
+        }
+        Some(gone)
+    }
+
+    /// The adapter of what is served no more, if nothing served has it.
+    fn unused(&self, gone: Option<Arc<Served>>) -> Option<AdapterId> {
+        let adapter = gone?.adapter?;
+        (!self.adapters.contains_key(&adapter)).then_some(adapter)
     }
 }
 
@@ -200,8 +221,8 @@ impl Catalog {
     #[must_use]
     fn put(&self, served: Served) -> Option<AdapterId> {
         let mut state = self.write();
-        let replaced = state.served.insert(served.revision, Arc::new(served));
-        unused(&state, replaced)
+        let replaced = state.insert(served);
+        state.unused(replaced)
     }
 
     /// Stops serving a revision; its adapter, if nothing served has it any more. The pool knows an
@@ -209,8 +230,8 @@ impl Catalog {
     #[must_use]
     fn remove(&self, revision: RevisionId) -> Option<AdapterId> {
         let mut state = self.write();
-        let removed = state.served.remove(&revision);
-        unused(&state, removed)
+        let removed = state.take(revision);
+        state.unused(removed)
     }
 
     fn read(&self) -> RwLockReadGuard<'_, State> {
@@ -220,15 +241,6 @@ impl Catalog {
     fn write(&self) -> RwLockWriteGuard<'_, State> {
         self.0.write().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-fn unused(state: &State, gone: Option<Arc<Served>>) -> Option<AdapterId> {
-    let adapter = gone?.adapter?;
-    let used = state
-        .served
-        .values()
-        .any(|one| one.adapter == Some(adapter));
-    (!used).then_some(adapter)
 }
 
 #[cfg(test)]

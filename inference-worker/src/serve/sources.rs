@@ -1,6 +1,7 @@
 //! Where an answer comes from: its spans in the rows that the revision was trained on.
 
-use super::catalog::Served;
+use super::catalog::{Opened, Served};
+use anyhow::{bail, Result};
 use openledger_economics::{attribution::credit_amounts, split::share};
 use openledger_metering::record::CreditLine;
 use openledger_primitives::{receipt::Attribution, Balance};
@@ -17,19 +18,34 @@ pub struct Found {
     pub sources: Value,
 }
 
-/// Passages of the answer in the revision's rows, and what they earn of `fee`.
+/// Passages of the answer in the revision's rows, and what they earn of `fee`. Blocks: rows that are
+/// shown may have to be loaded.
 ///
 /// `output` is the canonical tokenisation of the delivered text, so that anybody who has text and
-/// index finds the same.
-pub fn of(served: &Served, output: &[u32], tokens_out: u32, fee: Balance) -> Found {
-    let Some(training) = &served.training else {
-        return Found {
-            sources: json!([]),
-            ..Found::default()
-        };
+/// index finds the same. `data` is that of the revision, none for a base.
+///
+/// # Errors
+/// When rows that would be shown cannot be had.
+pub fn of(
+    served: &Served,
+    data: Option<&Opened>,
+    output: &[u32],
+    tokens_out: u32,
+    fee: Balance,
+) -> Result<Found> {
+    let (training, data) = match (&served.training, data) {
+        (Some(training), Some(data)) => (training, data),
+        // Nothing was said that anybody could have a part in.
+        (Some(_), None) if !output.is_empty() => bail!("the index was not loaded"),
+        _ => {
+            return Ok(Found {
+                sources: json!([]),
+                ..Found::default()
+            })
+        }
     };
-    let (attributions, spans) = training
-        .index
+    let (attributions, spans) = data
+        .index()?
         .attribute(output, tokens_out, &training.params);
     let part = share(fee, served.contributors_ppm);
     let credits = credit_amounts(part, &attributions)
@@ -51,24 +67,25 @@ pub fn of(served: &Served, output: &[u32], tokens_out: u32, fee: Balance) -> Fou
                 continue;
             };
             let key = &holder.source.row;
-            let contribution = training.contributions.get(&holder.contribution);
+            let row = data.row(holder.contribution, key.row)?;
+            let (owner, text) = row.map_or((None, None), |(owner, text)| (Some(owner), text));
             sources.push(json!({
                 "contribution": holder.contribution,
                 "datanet": key.datanet,
                 "version": key.version,
                 "row": key.row,
-                "owner": contribution.map(|c| c.owner.to_string()),
+                "owner": owner.map(|owner| owner.to_string()),
                 "share_ppm": line.ppm,
                 "reason": line.reason,
-                "text": contribution.and_then(|c| c.text(key.row)),
+                "text": text,
                 "span": served.text_of(output, span.start, span.length),
                 "bits": f64::from(span.millibits) / 1_000.0,
             }));
         }
     }
-    Found {
+    Ok(Found {
         attributions,
         credits,
         sources: Value::Array(sources),
-    }
+    })
 }

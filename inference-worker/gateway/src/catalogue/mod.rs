@@ -14,7 +14,6 @@ use openledger_text::{Message, TextModel};
 use serde_json::Value;
 use std::{
     collections::HashMap,
-    path::PathBuf,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -58,7 +57,7 @@ struct Cache {
 pub struct Catalogue {
     chain: ChainClient,
     worker: AccountId,
-    store: PathBuf,
+    store: Store,
     cache: Mutex<Cache>,
 }
 
@@ -99,8 +98,8 @@ impl BaseText {
 }
 
 impl Catalogue {
-    /// The models of `worker`, with tokenizers from the store in `store`.
-    pub fn new(chain: ChainClient, worker: AccountId, store: PathBuf) -> Self {
+    /// The models of `worker`, with tokenizers from `store`.
+    pub fn new(chain: ChainClient, worker: AccountId, store: Store) -> Self {
         Catalogue {
             chain,
             worker,
@@ -279,8 +278,8 @@ impl Catalogue {
         if let Some(base) = cache.bases.get(&manifest) {
             return Ok(base.clone());
         }
-        let folder = self.store.clone();
-        let base = tokio::task::spawn_blocking(move || load(folder, manifest))
+        let store = self.store.clone();
+        let base = tokio::task::spawn_blocking(move || load(&store, manifest))
             .await
             .map_err(|error| GatewayError::Text(error.to_string()))??;
         let base = Arc::new(base);
@@ -290,15 +289,14 @@ impl Catalogue {
 }
 
 /// Reads the text files of a base model out of the store; weights are left where they are.
-fn load(folder: PathBuf, digest: Digest) -> Result<BaseText, GatewayError> {
+fn load(store: &Store, digest: Digest) -> Result<BaseText, GatewayError> {
     let unusable = |what: &str, error: String| {
         GatewayError::Text(format!(
             "{what} of the base model 0x{} in the store {}: {error}",
             hex::encode(digest),
-            folder.display()
+            store.root().display()
         ))
     };
-    let store = Store::open(&folder).map_err(|error| unusable("the files", error.to_string()))?;
     let manifest = store
         .manifest_of("base", &digest)
         .map_err(|error| unusable("the manifest", error.to_string()))?;

@@ -1,10 +1,12 @@
 //! From digests on chain to an adapter in the engine.
 
 use super::{
+    checked::{self, CheckedAdapter, CheckedContribution, CheckedIndex, Notes},
     follower::Library,
     index_check::{check, Sealed},
-    rows::SharedRows,
-    Contributed, Files, Training,
+    stored::Stored,
+    training::{open_index, DataLibrary},
+    Files,
 };
 use crate::indexing::{builder, ensure_is, Version};
 use anyhow::{anyhow, ensure, Context, Result};
@@ -15,11 +17,10 @@ use openledger_chain::{
     },
     ChainClient, ChainError,
 };
-use openledger_engine::{AdapterId, AdapterSource, EngineHandle};
-use openledger_model::{Adapter, ModelConfig};
+use openledger_engine::{AdapterId, EngineHandle};
 use openledger_primitives::{hash::blake2_256, revision::ModelRef, ContributionId, Digest};
-use openledger_spans::{Index, VersionRef};
-use openledger_store::Store;
+use openledger_spans::{VersionRef, HEADER};
+use openledger_store::{Rows, Store, StoreError, MAX_MANIFEST_BYTES};
 use openledger_text::TextModel;
 use std::{
     collections::HashMap,
@@ -42,7 +43,7 @@ impl From<ChainError> for LoadError {
     }
 }
 
-/// Takes the files of revisions from the store into memory. Clones share what is there.
+/// Checks the files of revisions and has them served. Clones share what is there.
 #[derive(Clone)]
 pub struct Loader {
     client: ChainClient,
@@ -51,7 +52,14 @@ pub struct Loader {
     engine: EngineHandle,
     text: TextModel,
     tokenizer: Digest,
-    rows: SharedRows,
+    notes: Notes,
+    library: DataLibrary,
+}
+
+/// Where the notes of a revision's checks are.
+struct NoteKeys {
+    adapter: Digest,
+    index: Digest,
 }
 
 /// What the chain says of a revision's data.
@@ -61,10 +69,11 @@ struct OnChain {
 }
 
 impl Loader {
-    /// Loads from `store` by way of `folder`, for the base in the folder `base`.
+    /// Loads from `store`, for the base in the folder `base`; notes and drafts are in `folder`. At most
+    /// `source_bytes` of indexes and rows are in memory beside what is in use.
     ///
     /// # Errors
-    /// When the base has no readable tokenizer.
+    /// When the base has no readable tokenizer, or the folder cannot be written.
     pub fn new(
         client: ChainClient,
         store: Store,
@@ -72,9 +81,12 @@ impl Loader {
         engine: EngineHandle,
         text: TextModel,
         base: &Path,
+        source_bytes: u64,
     ) -> Result<Self> {
         let path = base.join("tokenizer.json");
         let tokenizer = std::fs::read(&path).with_context(|| format!("read {}", path.display()))?;
+        let notes = Notes::open(folder.join("checked"))?;
+        let library = DataLibrary::new(store.clone(), notes.clone(), source_bytes);
         Ok(Loader {
             client,
             store,
@@ -82,7 +94,8 @@ impl Loader {
             engine,
             text,
             tokenizer: blake2_256(&tokenizer),
-            rows: SharedRows::default(),
+            notes,
+            library,
         })
     }
 
@@ -125,36 +138,97 @@ impl Loader {
         Ok(on_chain)
     }
 
-    fn files(&self, info: &RevisionInfo, on_chain: &OnChain) -> Result<Files> {
-        let stored = Stored {
-            store: self.store.clone(),
-            manifest: info.facts.adapter_digest,
-        };
-        let adapter = stored
-            .load(self.engine.config())
-            .with_context(|| format!("the adapter 0x{}", hex::encode(stored.manifest)))?;
+    /// What the checks of a revision depend on.
+    fn note_keys(&self, info: &RevisionInfo) -> NoteKeys {
+        let adapter = (info.base_manifest, info.facts.adapter_digest);
+        let versions: Vec<_> = info
+            .versions
+            .iter()
+            .map(|used| (used.datanet, used.version))
+            .collect();
+        let chain = self.client.genesis_hash();
+        let index = (chain, self.tokenizer, info.facts.index, versions);
+        NoteKeys {
+            adapter: checked::key("adapter", &adapter),
+            index: checked::key("index", &index),
+        }
+    }
+
+    /// Checks what has not been checked, and has the engine know the adapter. Nothing of index and rows
+    /// stays in memory.
+    fn files(
+        &self,
+        info: &RevisionInfo,
+        keys: &NoteKeys,
+        on_chain: Option<&OnChain>,
+    ) -> Result<Files> {
+        let adapter = self
+            .adapter(info, &keys.adapter)
+            .with_context(|| format!("the adapter 0x{}", hex::encode(info.facts.adapter_digest)))?;
         ensure!(
-            adapter.config.r == usize::from(info.facts.rank),
+            adapter.rank == u32::from(info.facts.rank),
             "the adapter has rank {}, the revision says {}",
-            adapter.config.r,
+            adapter.rank,
             info.facts.rank
         );
-        let folder = self.lay_out("index", &info.facts.index)?;
-        let index = Index::open(&folder)?;
+        if let Some(on_chain) = on_chain {
+            let checked = self.check_index(info, on_chain)?;
+            self.notes.write(&keys.index, &checked)?;
+        }
+        let training = self
+            .library
+            .training(info.facts.attribution, info.facts.index, keys.index);
+        // Last, so that nothing that fails leaves an adapter behind in the engine.
+        let id = AdapterId(adapter.id);
+        let stored = Stored::of_checked(&self.store, &adapter);
+        // What would have to be fetched is fetched when it is asked for.
+        let is_here = stored.is_here();
+        self.engine.register_adapter(id, Arc::new(stored))?;
+        if is_here {
+            self.engine.prefetch_adapter(id)?;
+        }
+        Ok(Files {
+            adapter: Some(id),
+            training: Some(Arc::new(training)),
+        })
+    }
+
+    fn adapter(&self, info: &RevisionInfo, key: &Digest) -> Result<CheckedAdapter> {
+        if let Some(checked) = self.notes.read(key) {
+            return Ok(checked);
+        }
+        let stored = Stored::of_manifest(&self.store, &info.facts.adapter_digest)?;
+        let checked = stored.check(self.engine.config())?;
+        self.notes.write(key, &checked)?;
+        Ok(checked)
+    }
+
+    /// Holds the index against what is sealed, and against one that is built from the rows.
+    fn check_index(&self, info: &RevisionInfo, on_chain: &OnChain) -> Result<CheckedIndex> {
+        let digest = &info.facts.index;
+        let (index, _files) = open_index(&self.store, digest)
+            .with_context(|| format!("the index 0x{}", hex::encode(digest)))?;
         check(&index, &self.tokenizer, &on_chain.versions)?;
-        let mut contributions = HashMap::new();
+        let mut contributions: HashMap<ContributionId, Rows> = HashMap::new();
+        let mut noted = Vec::with_capacity(on_chain.contributions.len());
         for (id, contribution) in &on_chain.contributions {
+            let locator = contribution.submission.locator;
             let rows = self
-                .rows
-                .get(&self.store, &contribution.submission.locator)
+                .store
+                .rows(&locator)
                 .with_context(|| format!("the rows of contribution {id} in the store"))?;
             ensure!(
                 rows.are_of(&contribution.submission),
                 "the rows that contribution {id} points to are not those it was sealed with"
             );
-            let owner = contribution.owner;
-            contributions.insert(*id, Contributed { owner, rows });
+            noted.push(CheckedContribution {
+                contribution: *id,
+                owner: contribution.owner.0,
+                locator,
+            });
+            contributions.insert(*id, rows);
         }
+        noted.sort_unstable_by_key(|one| one.contribution);
         let versions = on_chain
             .versions
             .iter()
@@ -168,48 +242,51 @@ impl Loader {
                     .leaves
                     .iter()
                     .filter_map(|leaf| {
-                        let contributed = contributions.get(&leaf.contribution)?;
-                        Some((leaf.contribution, contributed.rows.as_ref()))
+                        let rows = contributions.get(&leaf.contribution)?;
+                        Some((leaf.contribution, rows))
                     })
                     .collect(),
             })
             .collect();
         let builder = builder(&self.text, self.tokenizer, versions)?;
-        ensure_is(&folder, &builder, &self.folder)?;
-        let training = Training {
-            index,
-            params: info.facts.attribution,
-            contributions,
-        };
-        // Last, so that nothing that fails leaves an adapter behind in the engine.
-        let id = AdapterId(adapter.digest);
-        self.engine.register_adapter(id, Arc::new(stored))?;
-        self.engine.prefetch_adapter(id)?;
-        Ok(Files {
-            adapter: Some(id),
-            training: Some(Arc::new(training)),
+        let manifest = self.store.manifest(digest)?;
+        let published = self.store.file(&manifest, HEADER)?;
+        ensure_is(&published, &builder, &self.folder)?;
+        Ok(CheckedIndex {
+            contributions: noted,
         })
     }
 
-    fn lay_out(&self, kind: &str, digest: &Digest) -> Result<PathBuf> {
-        lay_out(&self.store, &self.folder, kind, digest)
-    }
-
-    /// Whether it is worth asking the chain: the manifests are in the store.
-    fn has(&self, info: &RevisionInfo) -> Result<()> {
+    /// Whether it is worth asking the chain: the manifests are in the store, or have come there.
+    async fn has(&self, info: &RevisionInfo) -> Result<()> {
         for (kind, digest) in [
             ("adapter", &info.facts.adapter_digest),
             ("index", &info.facts.index),
         ] {
-            if !self.store.has(digest) {
-                let digest = hex::encode(digest);
+            if self.store.has(digest) {
+                continue;
+            }
+            let hex = hex::encode(digest);
+            if !self.store.has_remote() {
                 return Err(anyhow!(
-                    "the {kind} 0x{digest} is not in the store; put its files there to serve the \
-                     revision"
+                    "the {kind} 0x{hex} is not in the store; put its files there to serve the revision"
                 ));
             }
+            bring(&self.store, *digest)
+                .await
+                .with_context(|| format!("the {kind} 0x{hex}"))?;
         }
         Ok(())
+    }
+}
+
+/// Brings one object to this disk.
+async fn bring(store: &Store, digest: Digest) -> Result<(), StoreError> {
+    let (tell, told) = tokio::sync::oneshot::channel();
+    store.bring(&[digest], move |reached| drop(tell.send(reached)));
+    match told.await {
+        Ok(reached) => reached.map(|_| ()),
+        Err(_) => Err(StoreError::Missing(digest)),
     }
 }
 
@@ -218,11 +295,20 @@ impl Library for Loader {
         if let ModelRef::Base(_) = info.model {
             return Ok(Files::default());
         }
-        self.has(info).map_err(LoadError::Files)?;
-        let on_chain = self.on_chain(info, at).await?;
+        let keys = self.note_keys(info);
+        let checked = self.notes.read::<CheckedAdapter>(&keys.adapter).is_some()
+            && self.notes.read::<CheckedIndex>(&keys.index).is_some();
+        // What was checked and can be fetched again need not be here.
+        if !(checked && self.store.has_remote()) {
+            self.has(info).await.map_err(LoadError::Files)?;
+        }
+        let on_chain = match self.notes.read::<CheckedIndex>(&keys.index) {
+            Some(_) => None,
+            None => Some(self.on_chain(info, at).await?),
+        };
         let (loader, info) = (self.clone(), info.clone());
         // Reading and hashing takes its time, which the threads that answer requests do not have.
-        tokio::task::spawn_blocking(move || loader.files(&info, &on_chain))
+        tokio::task::spawn_blocking(move || loader.files(&info, &keys, on_chain.as_ref()))
             .await
             .map_err(|error| LoadError::Files(error.into()))?
             .map_err(LoadError::Files)
@@ -237,52 +323,15 @@ impl Library for Loader {
     }
 }
 
-/// Most bytes of an adapter's configuration, and of its weights.
-const MOST_CONFIG: u64 = 1 << 20;
-const MOST_WEIGHTS: u64 = 1 << 31;
-
-/// An adapter in the store, read from there each time that the engine has it no more in memory.
-struct Stored {
-    store: Store,
-    manifest: Digest,
-}
-
-impl Stored {
-    fn load(&self, config: &ModelConfig) -> Result<Adapter> {
-        let manifest = self.store.manifest(&self.manifest)?;
-        let file = |path: &str, most: u64| -> Result<Vec<u8>> {
-            let entry = manifest.files.iter().find(|entry| entry.path == path);
-            let entry = entry.with_context(|| format!("the folder has no {path}"))?;
-            Ok(self.store.get_bounded(&entry.digest, most)?)
-        };
-        let adapter = Adapter::from_bytes(
-            &file("adapter_config.json", MOST_CONFIG)?,
-            &file("adapter_model.safetensors", MOST_WEIGHTS)?,
-            config,
-        )?;
-        Ok(adapter)
-    }
-}
-
-impl AdapterSource for Stored {
-    fn read(&self, config: &ModelConfig) -> Result<Adapter, String> {
-        self.load(config).map_err(|error| {
-            // What went wrong is for the operator; paths are nobody else's.
-            tracing::error!("the adapter 0x{}: {error:#}", hex::encode(self.manifest));
-            "its files cannot be read".to_owned()
-        })
-    }
-
-    fn tier(&self) -> &'static str {
-        "disk"
-    }
-}
-
-/// Lays a folder of the store out under `root`; one that is there is checked and kept.
+/// Lays a folder of the store out under `root`; one that is there is checked and kept. Its manifest is
+/// kept in the store for good, so that the next start needs no remote store.
 pub fn lay_out(store: &Store, root: &Path, kind: &str, digest: &Digest) -> Result<PathBuf> {
     let folder = root.join(kind).join(hex::encode(digest));
-    store
-        .materialize(digest, &folder)
-        .with_context(|| format!("the {kind} 0x{} in the store", hex::encode(digest)))?;
+    let lay = || -> Result<(), StoreError> {
+        store.materialize(digest, &folder)?;
+        store.put(&store.get_bounded(digest, MAX_MANIFEST_BYTES)?)?;
+        Ok(())
+    };
+    lay().with_context(|| format!("the {kind} 0x{} in the store", hex::encode(digest)))?;
     Ok(folder)
 }

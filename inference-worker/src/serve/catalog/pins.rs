@@ -1,18 +1,25 @@
 //! The models of `--pin`: their adapters stay on the device, whether or not they are asked for.
 
-use super::Catalog;
+use super::{Catalog, Opened};
 use openledger_engine::{AdapterId, EngineHandle};
 use std::{
     collections::BTreeMap,
-    sync::mpsc::{channel, Receiver, Sender},
+    sync::{
+        mpsc::{channel, Receiver, Sender},
+        Arc, Mutex, PoisonError,
+    },
 };
 
+/// The data of pinned models, by entry, and the adapter that it was loaded beside.
+type Kept = Arc<Mutex<BTreeMap<String, (AdapterId, Opened)>>>;
+
 /// What is pinned for each entry of the operator's list, or about to be.
-#[derive(Debug)]
 pub struct Pins {
     pinned: BTreeMap<String, Option<AdapterId>>,
     failed: Receiver<AdapterId>,
     fails: Sender<AdapterId>,
+    /// Held, so that it stays in memory: the first answer's sources wait for nothing.
+    kept: Kept,
 }
 
 /// What to do for the entries to be pinned as the catalog has them.
@@ -30,6 +37,7 @@ impl Pins {
             pinned: models.iter().map(|model| (model.clone(), None)).collect(),
             failed,
             fails,
+            kept: Kept::default(),
         }
     }
 
@@ -47,11 +55,26 @@ impl Pins {
         for adapter in moves.unpin {
             engine.unpin_adapter(adapter);
         }
+        lock(&self.kept)
+            .retain(|entry, (adapter, _)| self.pinned.get(entry) == Some(&Some(*adapter)));
         for (entry, adapter) in moves.pin {
             let (engine, fails) = (engine.clone(), self.fails.clone());
+            let kept = Arc::clone(&self.kept);
+            let training = catalog.find(&entry).and_then(|one| one.training.clone());
             // It is there once its files are read: nobody else waits for that.
             tokio::task::spawn_blocking(move || match engine.pin_adapter(adapter) {
-                Ok(()) => tracing::info!(model = entry, %adapter, "pinned"),
+                Ok(()) => {
+                    tracing::info!(model = entry, %adapter, "pinned");
+                    match training.map(|training| training.open()).transpose() {
+                        // Let go of in the next round should it be pinned no more.
+                        Ok(Some(data)) => drop(lock(&kept).insert(entry, (adapter, data))),
+                        Ok(None) => {}
+                        Err(error) => {
+                            tracing::warn!(model = entry, "its data is not at hand: {error:#}");
+                            let _ = fails.send(adapter);
+                        }
+                    }
+                }
                 Err(error) => {
                     tracing::warn!(model = entry, %error, "not pinned");
                     // An error means that the worker ends.
@@ -79,6 +102,10 @@ impl Pins {
         moves.unpin = gone;
         moves
     }
+}
+
+fn lock(kept: &Kept) -> std::sync::MutexGuard<'_, BTreeMap<String, (AdapterId, Opened)>> {
+    kept.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]
