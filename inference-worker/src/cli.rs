@@ -5,7 +5,9 @@ use crate::{
     storage::{Kind, RemoteArgs, StoreArgs},
 };
 use clap::{Args, Parser, Subcommand};
-use std::{net::SocketAddr, path::PathBuf};
+use openledger_engine::backend::cuda::{CudaOptions, DeviceChoice};
+use openledger_engine::BackendOptions;
+use std::{net::SocketAddr, path::PathBuf, str::FromStr};
 
 /// Serves LoRA adapters on one base model, meters every answer and settles on chain.
 #[derive(Debug, Parser)]
@@ -43,6 +45,71 @@ pub enum Command {
     VerifyReceipt(VerifyReceiptArgs),
     /// Measure the engine: ratios, interleaved in this process.
     Bench(BenchArgs),
+    /// Test a GPU: its kernels, models with known answers, and its speed. Status 2 without a GPU.
+    GpuSelftest(GpuSelftestArgs),
+}
+
+/// Where a model is computed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DeviceName {
+    /// On the CPU.
+    Cpu,
+    /// On the GPU of this number.
+    Cuda(u32),
+}
+
+impl FromStr for DeviceName {
+    type Err = String;
+
+    fn from_str(name: &str) -> Result<Self, String> {
+        let ordinal = match name {
+            "cpu" => return Ok(Self::Cpu),
+            "cuda" => Some(0),
+            _ => name.strip_prefix("cuda:").and_then(|n| n.parse().ok()),
+        };
+        ordinal
+            .map(Self::Cuda)
+            .ok_or_else(|| "cpu, cuda or cuda:N".to_owned())
+    }
+}
+
+/// Options of where a model is computed.
+#[derive(Clone, Copy, Debug, Args)]
+pub struct DeviceArgs {
+    /// `cpu`, `cuda` or `cuda:N`. A GPU that cannot be used is an error; the CPU never takes its place.
+    #[arg(long, value_name = "DEVICE", default_value = "cpu")]
+    pub device: DeviceName,
+    /// On a GPU: the same bits whatever shares a step, by slower products of matrices. The CPU always is.
+    #[arg(long)]
+    pub deterministic: bool,
+}
+
+impl DeviceArgs {
+    /// For the engine.
+    pub fn backend(self) -> BackendOptions {
+        match self.device {
+            DeviceName::Cpu => BackendOptions::Cpu,
+            DeviceName::Cuda(ordinal) => BackendOptions::Cuda(CudaOptions {
+                device: DeviceChoice::Ordinal(ordinal),
+                deterministic: self.deterministic,
+                ..CudaOptions::default()
+            }),
+        }
+    }
+}
+
+/// Options of `gpu-selftest`.
+#[derive(Debug, Args)]
+pub struct GpuSelftestArgs {
+    /// Which GPU, by its number.
+    #[arg(long, default_value_t = 0)]
+    pub device: u32,
+    /// Write the report as JSON too.
+    #[arg(long, value_name = "FILE")]
+    pub json: Option<PathBuf>,
+    /// Measure nothing.
+    #[arg(long)]
+    pub no_speed: bool,
 }
 
 /// Where the chain is.
@@ -110,6 +177,9 @@ pub struct RunArgs {
     /// Requests in one step at most.
     #[arg(long, default_value_t = 64)]
     pub max_batch: usize,
+    /// Where the model is computed.
+    #[command(flatten)]
+    pub device: DeviceArgs,
     /// Memory for keys, values and adapters in use, MiB; chosen by the engine when absent.
     #[arg(long, value_name = "MIB")]
     pub device_memory: Option<usize>,
@@ -328,6 +398,9 @@ pub struct GenerateArgs {
     /// Give the prompt as it is, without the chat template.
     #[arg(long)]
     pub raw: bool,
+    /// Where the model is computed.
+    #[command(flatten)]
+    pub device: DeviceArgs,
     /// What to ask.
     pub prompt: String,
 }

@@ -23,6 +23,10 @@ async fn main() -> ExitCode {
         .with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr()))
         .init();
     let result = match Cli::parse().command {
+        Command::GpuSelftest(args) => match commands::gpu_selftest::run(args) {
+            Ok(status) => return status,
+            Err(error) => Err(error),
+        },
         Command::Run(args) => commands::run::run(args).await,
         Command::Join(args) => commands::join::run(args).await,
         Command::Leave(args) => commands::leave::run(args).await,

@@ -12,7 +12,11 @@ pub fn run(args: GenerateArgs) -> Result<()> {
         .with_context(|| format!("the base model in {}", args.base.display()))?;
     let weights = Checkpoint::open(&args.base, &config)?;
     let text = TextModel::from_dir(&args.base)?;
-    let engine = Engine::start(&config, weights, EngineOptions::default())?;
+    let options = EngineOptions {
+        backend: args.device.backend(),
+        ..EngineOptions::default()
+    };
+    let engine = Engine::start(&config, weights, options)?;
     let adapter = match &args.adapter {
         None => None,
         Some(folder) => {

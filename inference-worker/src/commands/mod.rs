@@ -2,6 +2,7 @@
 
 pub mod bench;
 pub mod generate;
+pub mod gpu_selftest;
 pub mod index;
 pub mod join;
 pub mod leave;

@@ -18,7 +18,10 @@ use anyhow::{bail, ensure, Context, Result};
 use openledger_chain::{
     apis::models::GetBase, AccountId, ChainClient, Key, Submitter, SubmitterOptions,
 };
-use openledger_engine::{backend::cpu::CpuBackend, Engine, EngineOptions};
+use openledger_engine::{
+    backend::{cpu::CpuBackend, cuda::arena::page_bytes},
+    BackendOptions, Engine, EngineOptions,
+};
 use openledger_metering::Journal;
 use openledger_model::{Checkpoint, ModelConfig};
 use openledger_text::TextModel;
@@ -37,8 +40,12 @@ const LAST_ANSWERS: Duration = Duration::from_secs(10);
 const MIB: usize = 1 << 20;
 
 /// Pages of the engine's arena that fit into so many MiB.
-fn arena_pages(config: &ModelConfig, mib: usize) -> u32 {
-    let pages = mib.saturating_mul(MIB) / CpuBackend::page_bytes_of(config).max(1);
+fn arena_pages(config: &ModelConfig, backend: &BackendOptions, mib: usize) -> u32 {
+    let page_bytes = match backend {
+        BackendOptions::Cpu => CpuBackend::page_bytes_of(config),
+        BackendOptions::Cuda(cuda) => page_bytes(config, cuda.storage),
+    };
+    let pages = mib.saturating_mul(MIB) / page_bytes.max(1);
     u32::try_from(pages).unwrap_or(u32::MAX)
 }
 
@@ -78,11 +85,14 @@ pub async fn run(args: RunArgs) -> Result<()> {
     let folder = lay_out(&store, &args.data.join("models"), "base", &base.manifest)?;
     let config = ModelConfig::from_dir(&folder)?;
     let text = TextModel::from_dir(&folder)?;
+    let backend = args.device.backend();
+    let pages = |mib| arena_pages(&config, &backend, mib);
     let engine = Engine::start(
         &config,
         Checkpoint::open(&folder, &config)?,
         EngineOptions {
-            arena_pages: args.device_memory.map(|mib| arena_pages(&config, mib)),
+            arena_pages: args.device_memory.map(pages),
+            backend: backend.clone(),
             host_bytes: args.host_memory.saturating_mul(MIB),
             max_tenant_requests: args.channel_requests,
             max_running: args.max_batch,
