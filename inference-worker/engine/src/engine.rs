@@ -6,7 +6,7 @@ use crate::adapters::loader::Loader;
 use crate::adapters::residency::Residency;
 use crate::adapters::{AdapterId, AdapterSource, Origin, Registry};
 use crate::backend::cpu::CpuBackend;
-use crate::backend::cuda::model::FromWeights;
+use crate::backend::cuda::model::FromBase;
 use crate::backend::cuda::{CudaBackend, Room};
 use crate::backend::{Backend, Copier};
 use crate::embedding::{EmbedRequest, PendingEmbedding, Pooling};
@@ -79,23 +79,12 @@ impl Engine {
                     context: options.arena_pages.map_or(context, fitting),
                     rows: options.max_step_rows,
                 };
-                if base.is_quantised() {
-                    return Err(EngineError::Options(
-                        "backend: quantised bases are served on the CPU; give a GPU the base that \
-                         this one was made of"
-                            .to_owned(),
-                    ));
-                }
                 if options.tensor_parallel > 1 {
                     return Err(EngineError::Options(
                         "tensor_parallel is for the CPU backend; a GPU computes alone".to_owned(),
                     ));
                 }
-                let weights = base.into_weights().map_err(|error| EngineError::Weights {
-                    name: "the base model".to_owned(),
-                    reason: error.to_string(),
-                })?;
-                let mut filler = FromWeights { weights: &weights };
+                let mut filler = FromBase::new(config, base);
                 let backend = CudaBackend::new(config, &mut filler, cuda, room)?;
                 let pages = backend.pages();
                 (Box::new(backend), pages)

@@ -3,7 +3,6 @@
 pub mod cpu;
 pub mod cuda;
 pub mod parallel;
-mod values;
 
 use crate::adapters::image::{AdapterImage, Arrangement};
 use crate::error::{AdapterError, StepError};

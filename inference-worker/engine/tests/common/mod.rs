@@ -8,7 +8,7 @@ use openledger_engine::backend::cpu::CpuBackend;
 use openledger_engine::backend::cuda::arena::page_bytes as cuda_page_bytes;
 use openledger_engine::backend::cuda::device::host::HostDevice;
 use openledger_engine::backend::cuda::host::{HostError, HostKernels};
-use openledger_engine::backend::cuda::model::FromWeights;
+use openledger_engine::backend::cuda::model::FromBase;
 use openledger_engine::backend::cuda::{
     CudaBackend, CudaOptions, DeviceChoice, Options, Room, Storage,
 };
@@ -378,7 +378,7 @@ fn place_backend(config: &ModelConfig, weights: Weights, pages: u32) -> Box<dyn 
                 context,
                 rows: MOST_FORCED_ROWS,
             };
-            let mut filler = FromWeights { weights: &weights };
+            let mut filler = FromBase::new(config, weights);
             Box::new(CudaBackend::new(config, &mut filler, &options, room).unwrap())
         }
     }

@@ -5,10 +5,11 @@ use super::calls::{
     AddRmsNorm, DecodeAttention, DecodeCombine, GatherRows, Gemm, GemmLogits, LoraExpand,
     LoraShrink, LoraShrinkTiles, PrefillAttention, RmsNorm, RmsNormF32, RopeKv, SiluMul, Spans,
 };
+use super::codes::CodedProduct;
 use super::device::{Blas, DeviceError, Kernels, Product, ProductShape, Stream};
 use super::inputs::{InputPlaces, StepShape};
 use super::launch::{Address, Call};
-use super::model::{LayerMemory, Linear, ModelMemory};
+use super::model::{LayerMemory, Linear, ModelMemory, Weights};
 use super::sources::Storage;
 use super::workspace::Workspace;
 use crate::error::StepError;
@@ -81,15 +82,15 @@ impl Forward<'_> {
         unsafe { self.kernels.launch(Stream::Compute, call) }
     }
 
-    fn multiply(
+    /// `y = x · wᵀ` for weights that are stored as the activations are.
+    fn plain_product(
         &self,
         rows: u32,
         x: Address,
-        weights: &Linear,
-        y: Address,
-        result: Storage,
+        w: Address,
+        (outputs, inputs): (u32, u32),
+        (y, result): (Address, Storage),
     ) -> Result<(), DeviceError> {
-        let (outputs, inputs, w) = (weights.outputs, weights.inputs, weights.address());
         if let Some(blas) = self.blas {
             let product = Product {
                 y,
@@ -127,6 +128,33 @@ impl Forward<'_> {
         }
     }
 
+    fn multiply(
+        &self,
+        rows: u32,
+        x: Address,
+        linear: &Linear,
+        y: Address,
+    ) -> Result<(), DeviceError> {
+        let (outputs, inputs) = (linear.outputs, linear.inputs);
+        match &linear.weights {
+            Weights::Plain(memory) => {
+                let result = (y, self.model.storage());
+                self.plain_product(rows, x, memory.address(), (outputs, inputs), result)
+            }
+            Weights::Coded(codes) => {
+                let product = CodedProduct {
+                    y,
+                    x,
+                    rows,
+                    outputs,
+                    inputs,
+                };
+                // SAFETY: as in `launch`.
+                unsafe { codes.multiply(self.kernels, &product) }
+            }
+        }
+    }
+
     /// A product and the adapters' deltas: `sites` of the layer share `x` and are side by side in `y`.
     fn linear(
         &self,
@@ -137,7 +165,7 @@ impl Forward<'_> {
         weights: &Linear,
         y: Address,
     ) -> Result<(), DeviceError> {
-        self.multiply(shape.rows, x, weights, y, self.model.storage())?;
+        self.multiply(shape.rows, x, weights, y)?;
         if shape.lora_tiles == 0 || shape.rank == 0 {
             return Ok(());
         }
@@ -431,7 +459,8 @@ impl Forward<'_> {
         let row = u64::from(self.sizes.hidden) * self.model.storage().bytes() as u64;
         let x = Address(self.work.picked.address().0 + u64::from(first) * row);
         let weights = self.model.lm_head.as_ref().unwrap_or(&self.model.embed);
-        let y = self.work.logits.address();
-        self.multiply(count, x, weights, y, Storage::F32)
+        let shape = (self.sizes.vocabulary, self.sizes.hidden);
+        let result = (self.work.logits.address(), Storage::F32);
+        self.plain_product(count, x, weights.address(), shape, result)
     }
 }

@@ -6,7 +6,7 @@
 //! | `forward.rs` | the launches of a step, in order |
 //! | `graphs.rs` | steps that were written down, by their shape |
 //! | `inputs.rs`, `workspace.rs` | what a step reads and writes on the device |
-//! | `model.rs`, `arena.rs`, `slots.rs` | the weights; pages, and adapters on their way; where their matrices are |
+//! | `model.rs`, `codes.rs`, `arena.rs`, `slots.rs` | the weights, those stored as codes; pages, and adapters on their way; where their matrices are |
 //! | `device/` | a GPU, or in tests the CPU, as a device |
 //! | `calls.rs`, `launch.rs`, `sources.rs`, `compiler.rs`, `cubins.rs` | the kernels, their arguments and their machine code |
 //!
@@ -16,6 +16,7 @@
 pub mod arena;
 pub mod backend;
 pub mod calls;
+pub mod codes;
 pub mod compiler;
 pub mod cubins;
 pub mod device;

@@ -3,13 +3,14 @@
 //! Matrices that share their argument are one matrix: queries, keys and values; gate and up.
 
 use super::calls::FillRandom;
+use super::codes::{Codes, HostCodes};
 use super::device::{Device, DeviceError, Kernels, Memory, Stream};
-use super::launch::Address;
 use super::sources::Storage;
-use crate::backend::values::values;
 use crate::error::EngineError;
 use crate::panels::Bf16;
-use openledger_model::{rope::inv_freq, ModelConfig, Site, Weights};
+use openledger_model::{
+    rope::inv_freq, Base, ModelConfig, ModelError, Site, StoredLayer, StoredMatrix, StoredValues,
+};
 use rayon::prelude::*;
 use std::sync::Arc;
 
@@ -118,55 +119,131 @@ pub trait Filler {
     /// # Errors
     /// When the checkpoint's values do not fit, or the device fails.
     fn fill(&mut self, part: Part, place: Place<'_>) -> Result<(), EngineError>;
+
+    /// The codes of matrices of a layer that share their argument, one below the other; none if they are
+    /// not stored as codes.
+    ///
+    /// # Errors
+    /// When they cannot be served together, or as they are stored.
+    fn codes(&mut self, layer: usize, sites: &[Site]) -> Result<Option<HostCodes>, EngineError> {
+        let _ = (layer, sites);
+        Ok(None)
+    }
 }
 
-/// Fills a model from a checkpoint.
-pub struct FromWeights<'a> {
-    /// The checkpoint.
-    pub weights: &'a Weights,
+/// Fills a model from a checkpoint, of which it holds one layer at a time.
+pub struct FromBase<'a> {
+    config: &'a ModelConfig,
+    base: Base,
+    layer: Option<(usize, StoredLayer)>,
 }
 
-impl Filler for FromWeights<'_> {
-    fn has(&self, part: Part) -> bool {
-        let layers = &self.weights.layers;
-        match part {
-            Part::LmHead => self.weights.lm_head.is_some(),
-            Part::Bias(layer, site) => layers.get(layer).is_some_and(|l| l.bias(site).is_some()),
-            Part::QueryNorm(layer) | Part::KeyNorm(layer) => {
-                layers.get(layer).is_some_and(|l| l.qk_norm.is_some())
+impl<'a> FromBase<'a> {
+    /// From the weights of a model of this configuration, in memory or on disk.
+    pub fn new(config: &'a ModelConfig, base: impl Into<Base>) -> Self {
+        Self {
+            config,
+            base: base.into(),
+            layer: None,
+        }
+    }
+
+    fn layer(&mut self, layer: usize) -> Result<&StoredLayer, EngineError> {
+        match &mut self.layer {
+            Some((held, _)) if *held == layer => {}
+            held => {
+                let taken = self.base.take_layer(self.config, layer).map_err(refused)?;
+                *held = Some((layer, taken));
             }
+        }
+        match &self.layer {
+            Some((_, layer)) => Ok(layer),
+            None => Err(missing(Part::InputNorm(layer))),
+        }
+    }
+}
+
+/// What the checkpoint's values are refused for.
+fn refused(error: ModelError) -> EngineError {
+    EngineError::Weights {
+        name: "the base model".to_owned(),
+        reason: error.to_string(),
+    }
+}
+
+fn missing(part: Part) -> EngineError {
+    EngineError::Weights {
+        name: format!("{part:?}"),
+        reason: "it is missing".to_owned(),
+    }
+}
+
+/// Writes a matrix that is not stored as codes, or its values.
+fn store_matrix(place: Place<'_>, matrix: &StoredMatrix) -> Result<(), EngineError> {
+    let Place {
+        memory,
+        first,
+        storage,
+        ..
+    } = place;
+    match (matrix.values(), storage) {
+        (StoredValues::Bf16(values), Storage::Bf16) => {
+            let bits: Vec<u16> = values.iter().map(|value| value.to_bits()).collect();
+            memory.write(Stream::Compute, first, &bits)?;
+        }
+        _ => store(memory, Stream::Compute, first, storage, &matrix.to_f32())?,
+    }
+    Ok(())
+}
+
+impl Filler for FromBase<'_> {
+    fn has(&self, part: Part) -> bool {
+        match part {
+            Part::LmHead => !self.config.tie_word_embeddings,
+            Part::Bias(_, site) => site.has_bias(self.config.family),
+            Part::QueryNorm(_) | Part::KeyNorm(_) => self.config.family.qk_norm(),
             _ => true,
         }
     }
 
     fn fill(&mut self, part: Part, place: Place<'_>) -> Result<(), EngineError> {
-        let missing = || EngineError::Weights {
-            name: format!("{part:?}"),
-            reason: "it is missing".to_owned(),
+        let none = || missing(part);
+        let config = self.config;
+        let values = match part {
+            Part::Embed => {
+                let matrix = self.base.embed(config).map_err(refused)?;
+                return store_matrix(place, &matrix);
+            }
+            Part::LmHead => {
+                let matrix = self.base.lm_head(config).map_err(refused)?;
+                return store_matrix(place, &matrix.ok_or_else(none)?);
+            }
+            Part::Site(layer, site) => {
+                let matrix = &self.layer(layer)?.sites[site.index()];
+                return store_matrix(place, matrix);
+            }
+            Part::Norm => self.base.norm(config).map_err(refused)?,
+            Part::InputNorm(layer) => self.layer(layer)?.input_norm.clone(),
+            Part::PostAttentionNorm(layer) => self.layer(layer)?.post_attention_norm.clone(),
+            Part::Bias(layer, site) => {
+                let bias = &self.layer(layer)?.bias[site.index()];
+                bias.clone().ok_or_else(none)?
+            }
+            Part::QueryNorm(layer) | Part::KeyNorm(layer) => {
+                let [q, k] = self.layer(layer)?.qk_norm.clone().ok_or_else(none)?;
+                if matches!(part, Part::QueryNorm(_)) {
+                    q
+                } else {
+                    k
+                }
+            }
         };
-        let layer = |layer: usize| self.weights.layers.get(layer).ok_or_else(missing);
-        let qk_norm = |index: usize| layer(index)?.qk_norm.as_ref().ok_or_else(missing);
-        let tensor = match part {
-            Part::Embed => &self.weights.embed,
-            Part::LmHead => self.weights.lm_head.as_ref().ok_or_else(missing)?,
-            Part::Norm => &self.weights.norm,
-            Part::InputNorm(index) => &layer(index)?.input_norm,
-            Part::PostAttentionNorm(index) => &layer(index)?.post_attention_norm,
-            Part::Site(index, site) => layer(index)?.site(site),
-            Part::Bias(index, site) => layer(index)?.bias(site).ok_or_else(missing)?,
-            Part::QueryNorm(index) => &qk_norm(index)?.q,
-            Part::KeyNorm(index) => &qk_norm(index)?.k,
-        };
-        let name = match part {
-            Part::Site(layer, site) => site.path(layer),
-            Part::Bias(layer, site) => format!("{}.bias", site.path(layer)),
-            part => format!("{part:?}"),
-        };
-        let shape: &[usize] = match part {
-            Part::Embed | Part::LmHead | Part::Site(..) => &[place.rows, place.columns],
-            _ => &[place.columns],
-        };
-        let values = values(&name, tensor, shape)?;
+        if values.len() != place.columns {
+            return Err(EngineError::Weights {
+                name: format!("{part:?}"),
+                reason: format!("{} values, not {}", values.len(), place.columns),
+            });
+        }
         store(
             place.memory,
             Stream::Compute,
@@ -175,6 +252,18 @@ impl Filler for FromWeights<'_> {
             &values,
         )?;
         Ok(())
+    }
+
+    fn codes(&mut self, layer: usize, sites: &[Site]) -> Result<Option<HostCodes>, EngineError> {
+        let stored = self.layer(layer)?;
+        let matrices: Vec<&StoredMatrix> = sites
+            .iter()
+            .map(|site| &stored.sites[site.index()])
+            .collect();
+        HostCodes::of(&matrices).map_err(|reason| EngineError::Weights {
+            name: format!("layer {layer} {}", sites.first().map_or("", |s| s.module())),
+            reason,
+        })
     }
 }
 
@@ -224,17 +313,29 @@ impl Filler for FromSeed<'_> {
 /// Matrices that share their argument, one below the other, `[outputs, inputs]`.
 #[derive(Debug)]
 pub struct Linear {
-    memory: Memory,
+    /// The weights.
+    pub weights: Weights,
     /// Width of the result.
     pub outputs: u32,
     /// Width of the argument.
     pub inputs: u32,
 }
 
-impl Linear {
-    /// The first weight.
-    pub fn address(&self) -> Address {
-        self.memory.address()
+/// Weights of one or several matrices.
+#[derive(Debug)]
+pub enum Weights {
+    /// As the activations are stored.
+    Plain(Memory),
+    /// As codes with scales.
+    Coded(Codes),
+}
+
+impl Weights {
+    fn bytes(&self) -> usize {
+        match self {
+            Self::Plain(memory) => memory.bytes(),
+            Self::Coded(codes) => codes.bytes(),
+        }
     }
 }
 
@@ -265,9 +366,9 @@ pub struct ModelMemory {
     config: ModelConfig,
     storage: Storage,
     /// `[vocabulary, hidden]`.
-    pub embed: Linear,
+    pub embed: Memory,
     /// Output projection; none if it is the embedding.
-    pub lm_head: Option<Linear>,
+    pub lm_head: Option<Memory>,
     /// `[hidden]`.
     pub norm: Memory,
     /// First to last.
@@ -296,10 +397,6 @@ impl ModelMemory {
         let (hidden, vocabulary) = (config.hidden_size, config.vocab_size);
         let mut layers = Vec::with_capacity(config.num_hidden_layers);
         for index in 0..config.num_hidden_layers {
-            let site = |site: Site| {
-                let (outputs, inputs) = site.shape(config);
-                (Part::Site(index, site), outputs, inputs)
-            };
             let bias = [Site::Q, Site::K, Site::V];
             let bias = fill.filler.has(Part::Bias(index, Site::Q)).then_some(bias);
             let bias = bias.map(|sites| {
@@ -319,17 +416,17 @@ impl ModelMemory {
             layers.push(LayerMemory {
                 input_norm: fill.vectors(&[(Part::InputNorm(index), hidden)])?,
                 post_attention_norm: fill.vectors(&[(Part::PostAttentionNorm(index), hidden)])?,
-                qkv: fill.matrices(&[site(Site::Q), site(Site::K), site(Site::V)])?,
-                o: fill.matrices(&[site(Site::O)])?,
-                gate_up: fill.matrices(&[site(Site::Gate), site(Site::Up)])?,
-                down: fill.matrices(&[site(Site::Down)])?,
+                qkv: fill.sites(config, index, &[Site::Q, Site::K, Site::V])?,
+                o: fill.sites(config, index, &[Site::O])?,
+                gate_up: fill.sites(config, index, &[Site::Gate, Site::Up])?,
+                down: fill.sites(config, index, &[Site::Down])?,
                 bias: bias.transpose()?,
                 qk_norm,
             });
         }
-        let embed = fill.matrices(&[(Part::Embed, vocabulary, hidden)])?;
+        let embed = fill.rows(&[(Part::Embed, vocabulary, hidden)])?;
         let lm_head = if fill.filler.has(Part::LmHead) {
-            Some(fill.matrices(&[(Part::LmHead, vocabulary, hidden)])?)
+            Some(fill.rows(&[(Part::LmHead, vocabulary, hidden)])?)
         } else {
             None
         };
@@ -351,12 +448,12 @@ impl ModelMemory {
 
     /// Bytes of the matrices that every step reads: those of the layers and the output projection.
     pub fn step_bytes(&self) -> usize {
-        let linear = |linear: &Linear| linear.memory.bytes();
+        let linear = |linear: &Linear| linear.weights.bytes();
         let layer = |layer: &LayerMemory| {
             linear(&layer.qkv) + linear(&layer.o) + linear(&layer.gate_up) + linear(&layer.down)
         };
         let layers: usize = self.layers.iter().map(layer).sum();
-        layers + linear(self.lm_head.as_ref().unwrap_or(&self.embed))
+        layers + self.lm_head.as_ref().unwrap_or(&self.embed).bytes()
     }
 
     /// The weights of a matrix, `[outputs, inputs]`, read back from the device beside its steps.
@@ -379,15 +476,13 @@ impl ModelMemory {
             Site::Down => (&layer.down, 0),
         };
         let (outputs, inputs) = site.shape(&self.config);
+        let memory = match &linear.weights {
+            Weights::Coded(codes) => return codes.rows(first, outputs, inputs),
+            Weights::Plain(memory) => memory,
+        };
         let mut values = vec![0.0; outputs * inputs];
         let first = first * inputs * self.storage.bytes();
-        fetch(
-            &linear.memory,
-            Stream::Copy,
-            first,
-            self.storage,
-            &mut values,
-        )?;
+        fetch(memory, Stream::Copy, first, self.storage, &mut values)?;
         Ok(values)
     }
 }
@@ -419,11 +514,29 @@ impl Filling<'_> {
         Ok(memory)
     }
 
-    fn matrices(&mut self, parts: &[(Part, usize, usize)]) -> Result<Linear, EngineError> {
-        let outputs: usize = parts.iter().map(|(_, rows, _)| rows).sum();
-        let inputs = parts.first().map_or(0, |(_, _, columns)| *columns);
+    /// Matrices of a layer that share their argument.
+    fn sites(
+        &mut self,
+        config: &ModelConfig,
+        layer: usize,
+        sites: &[Site],
+    ) -> Result<Linear, EngineError> {
+        let shapes = sites.iter().map(|site| site.shape(config));
+        let outputs: usize = shapes.clone().map(|(outputs, _)| outputs).sum();
+        let inputs = shapes.map(|(_, inputs)| inputs).next().unwrap_or(0);
+        let weights = match self.filler.codes(layer, sites)? {
+            Some(codes) => Weights::Coded(Codes::new(self.device, &codes)?),
+            None => {
+                let part = |site: &Site| {
+                    let (outputs, inputs) = site.shape(config);
+                    (Part::Site(layer, *site), outputs, inputs)
+                };
+                let parts: Vec<_> = sites.iter().map(part).collect();
+                Weights::Plain(self.rows(&parts)?)
+            }
+        };
         Ok(Linear {
-            memory: self.rows(parts)?,
+            weights,
             outputs: small(outputs)?,
             inputs: small(inputs)?,
         })

@@ -4,7 +4,7 @@
 use super::fixtures::{Fixture, PROMPTS};
 use crate::adapters::image::DeviceAdapter;
 use crate::backend::cuda::device::Device;
-use crate::backend::cuda::model::FromWeights;
+use crate::backend::cuda::model::FromBase;
 use crate::backend::cuda::{CudaBackend, CudaOptions, DeviceChoice, Room, Storage};
 use crate::backend::{Backend, StepBatch};
 use crate::kv::pages_for;
@@ -83,7 +83,7 @@ pub fn compute(
         context: config.max_position_embeddings,
         rows: ROWS,
     };
-    let mut filler = FromWeights { weights: &weights };
+    let mut filler = FromBase::new(&config, weights);
     let mut backend = CudaBackend::new(&config, &mut filler, &options, room)?;
     let mut loaded = vec![None];
     let mut first = KV_PAGES;
