@@ -28,12 +28,15 @@ use openledger_engine::backend::cuda::{CudaOptions, DeviceChoice, Storage};
 use openledger_engine::{
     AdapterError, BackendOptions, Engine, EngineError, EngineHandle, EngineOptions, Request,
 };
-use openledger_model::Targets;
+use openledger_model::{ModelConfig, Targets};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 fn start(options: CudaOptions) -> (EngineHandle, Arc<HostDevice>) {
-    let config = config();
+    start_model(&config(), options)
+}
+
+fn start_model(config: &ModelConfig, options: CudaOptions) -> (EngineHandle, Arc<HostDevice>) {
     let device = Arc::new(HostDevice::new(96 << 20));
     let options = EngineOptions {
         backend: BackendOptions::Cuda(CudaOptions {
@@ -43,7 +46,7 @@ fn start(options: CudaOptions) -> (EngineHandle, Arc<HostDevice>) {
         ..EngineOptions::default()
     };
     (
-        Engine::start(&config, weights(&config), options).unwrap(),
+        Engine::start(config, weights(config), options).unwrap(),
         device,
     )
 }
@@ -98,13 +101,33 @@ fn an_engine_should_give_the_memory_of_its_device_back() {
 
 #[test]
 fn a_model_kept_in_bf16_should_answer_nearly_as_in_f32() {
+    nearly_as_in_f32(false, false);
+}
+
+#[test]
+fn a_library_and_tensor_cores_should_answer_nearly_as_in_f32() {
+    for deterministic in [false, true] {
+        nearly_as_in_f32(deterministic, true);
+    }
+}
+
+fn nearly_as_in_f32(deterministic: bool, tensor_cores: bool) {
+    // Widths that tensor cores take.
+    let config = ModelConfig {
+        hidden_size: 48,
+        intermediate_size: 80,
+        head_dim: 8,
+        ..config()
+    };
     let options = CudaOptions {
         storage: Storage::Bf16,
-        ..cuda_options(&config(), Place::CudaHost)
+        deterministic,
+        tensor_cores,
+        ..cuda_options(&config, Place::CudaHost)
     };
-    let (engine, _) = start(options);
+    let (engine, _) = start_model(&config, options);
     let logprobs = |engine: &EngineHandle, adapter| {
-        let mut request = Request::new(prompt(9, 2), 1);
+        let mut request = Request::new(prompt(30, 2), 1);
         request.adapter = adapter;
         request.logprobs = Some(20);
         let (tokens, end) = engine.submit(request).unwrap().blocking_collect().unwrap();
@@ -118,8 +141,8 @@ fn a_model_kept_in_bf16_should_answer_nearly_as_in_f32() {
         let shared: Vec<f32> = shared.collect();
         (shared.len(), shared.into_iter().fold(0.0, f32::max))
     };
-    let (exact, _) = start(cuda_options(&config(), Place::CudaHost));
-    let adapter = adapter(&config(), 5, Targets::AllLinear, 3);
+    let (exact, _) = start_model(&config, cuda_options(&config, Place::CudaHost));
+    let adapter = adapter(&config, 5, Targets::AllLinear, 3);
     let ids = [&engine, &exact].map(|engine| Some(engine.load_adapter(&adapter).unwrap()));
     let exact = [logprobs(&exact, None), logprobs(&exact, ids[1])];
     let rounded = [logprobs(&engine, None), logprobs(&engine, ids[0])];

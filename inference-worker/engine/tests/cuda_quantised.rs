@@ -66,11 +66,17 @@ fn codes_should_be_read_back_as_the_weights_that_they_stand_for() {
         let folder = goldens().join("quantised").join(name);
         let (config, backend) = backend_of(&folder);
         let copier = backend.unwrap().cuda_copier();
-        let weights = Checkpoint::open(&folder, &config).unwrap().weights().unwrap();
+        let weights = Checkpoint::open(&folder, &config)
+            .unwrap()
+            .weights()
+            .unwrap();
         for site in Site::ALL {
             let expected = weights.layers[1].site(site).flatten_all().unwrap();
             let expected: Vec<f32> = expected.to_vec1().unwrap();
-            assert!(copier.model.site(1, site).unwrap() == expected, "{name} {site:?}");
+            assert!(
+                copier.model.site(1, site).unwrap() == expected,
+                "{name} {site:?}"
+            );
         }
     }
 }

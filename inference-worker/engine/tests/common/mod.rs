@@ -53,6 +53,7 @@ pub fn cuda_options(config: &ModelConfig, place: Place) -> CudaOptions {
     let options = CudaOptions {
         storage: Storage::F32,
         deterministic: true,
+        tensor_cores: false,
         ..CudaOptions::default()
     };
     if place == Place::Cuda {

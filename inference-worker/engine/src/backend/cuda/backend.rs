@@ -6,9 +6,11 @@ use super::device::driver::Driver;
 use super::device::{Device, DeviceError, Event, Graph, HostMemory, Kernels, Memory, Stream};
 use super::forward::{Forward, Sizes};
 use super::graphs::{Graphs, Way};
-use super::inputs::{Inputs, StepShape};
+use super::inputs::{Inputs, StepShape, Tiling};
 use super::model::{small, Filler, ModelMemory};
 use super::options::{CudaOptions, DeviceChoice};
+use super::selftest::on_device::DeviceMachine;
+use super::selftest::TensorKernels;
 use super::slots::Slots;
 use super::sources::{Options, Storage};
 use super::workspace::Workspace;
@@ -27,6 +29,7 @@ pub struct CudaBackend {
     device: Arc<dyn Device>,
     kernels: Arc<dyn Kernels>,
     blas: bool,
+    tensor: TensorKernels,
     graphs_wanted: bool,
     sizes: Sizes,
     vocabulary: usize,
@@ -72,10 +75,24 @@ impl CudaBackend {
             DeviceChoice::Open(device) => Arc::clone(device),
         };
         let storage = options.storage;
-        let kernels = device.load(&Options {
+        let compiled = Options {
             storage,
             head_dim: small(config.head_dim)?,
-        })?;
+        };
+        let kernels = device.load(&compiled)?;
+        let mut tensor = TensorKernels::default();
+        if options.tensor_cores {
+            tensor = DeviceMachine::new(Arc::clone(&device), &compiled)
+                .and_then(|mut machine| TensorKernels::proven(&mut machine, &compiled))
+                .map_err(|error| DeviceError::Refused {
+                    what: "trying the kernels",
+                    reason: error.to_string(),
+                })?;
+        }
+        if options.deterministic {
+            // Decode and prefill have to give the same bits, which these kernels do not.
+            (tensor.lora, tensor.prefill) = (false, false);
+        }
         let blas = !options.deterministic;
         if blas {
             // Before the weights are loaded: an operator should not wait for this to be refused.
@@ -109,6 +126,7 @@ impl CudaBackend {
         Ok(Self {
             name: format!("cuda: {}, {kind}{mode}", facts.name),
             blas,
+            tensor,
             graphs_wanted: options.graphs,
             sizes: Sizes::new(config),
             vocabulary: config.vocab_size,
@@ -201,8 +219,12 @@ impl CudaBackend {
         }
         filled &= shape.row_tiles == 0 && shape.embedded == 0 && shape.wanted == shape.rows;
         let slots = self.slots_of(batch)?;
-        let (group, scratch) = (self.sizes.group(), self.arena.scratch());
-        let shape = self.inputs.upload(batch, shape, &slots, group, scratch)?;
+        let tiling = Tiling {
+            group: self.sizes.group(),
+            tensor: self.tensor.prefill,
+        };
+        let scratch = self.arena.scratch();
+        let shape = self.inputs.upload(batch, shape, &slots, tiling, scratch)?;
         if self.work.prepare(&shape)? {
             self.graphs.clear();
         }
@@ -224,6 +246,7 @@ impl CudaBackend {
                 true => Some(self.device.blas()?),
                 false => None,
             },
+            tensor: self.tensor,
             sizes: self.sizes,
             model: &self.model,
             arena: &self.arena,

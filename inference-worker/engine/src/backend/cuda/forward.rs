@@ -2,14 +2,17 @@
 
 use super::arena::Arena;
 use super::calls::{
-    AddRmsNorm, DecodeAttention, DecodeCombine, GatherRows, Gemm, GemmLogits, LoraExpand,
-    LoraShrink, LoraShrinkTiles, PrefillAttention, RmsNorm, RmsNormF32, RopeKv, SiluMul, Spans,
+    AddRmsNorm, DecodeAttention, DecodeCombine, GatherRows, Gemm, GemmLogits, GemmTensor,
+    GemmTensorLogits, GemmTensorLogitsNarrow, GemmTensorNarrow, LoraExpand, LoraExpandTensor,
+    LoraShrink, LoraShrinkTensor, LoraShrinkTiles, PrefillAttention, PrefillAttentionTensor,
+    RmsNorm, RmsNormF32, RopeKv, SiluMul, Spans, NARROW_ROWS,
 };
 use super::codes::CodedProduct;
 use super::device::{Blas, DeviceError, Kernels, Product, ProductShape, Stream};
 use super::inputs::{InputPlaces, StepShape};
 use super::launch::{Address, Call};
 use super::model::{LayerMemory, Linear, ModelMemory, Weights};
+use super::selftest::TensorKernels;
 use super::sources::Storage;
 use super::workspace::Workspace;
 use crate::error::StepError;
@@ -61,6 +64,8 @@ pub struct Forward<'a> {
     pub kernels: &'a dyn Kernels,
     /// Matrix products by a library; none for the kernels' own.
     pub blas: Option<&'a dyn Blas>,
+    /// Kernels on tensor cores that may be used.
+    pub tensor: TensorKernels,
     /// The model's sizes.
     pub sizes: Sizes,
     /// The model's weights.
@@ -107,24 +112,27 @@ impl Forward<'_> {
             // SAFETY: as in `launch`.
             return unsafe { blas.multiply(&product) };
         }
-        if result == self.model.storage() {
-            self.launch(&Gemm {
-                y,
-                x,
-                w,
-                rows,
-                outputs,
-                inputs,
-            })
-        } else {
-            self.launch(&GemmLogits {
-                y,
-                x,
-                w,
-                rows,
-                outputs,
-                inputs,
-            })
+        let rounded = result == self.model.storage();
+        let tensor = self.tensor.gemm && inputs.is_multiple_of(8);
+        macro_rules! launch {
+            ($call:ident) => {
+                self.launch(&$call {
+                    y,
+                    x,
+                    w,
+                    rows,
+                    outputs,
+                    inputs,
+                })
+            };
+        }
+        match (tensor, rounded, rows <= NARROW_ROWS) {
+            (false, true, _) => launch!(Gemm),
+            (false, false, _) => launch!(GemmLogits),
+            (true, true, true) => launch!(GemmTensorNarrow),
+            (true, true, false) => launch!(GemmTensor),
+            (true, false, true) => launch!(GemmTensorLogitsNarrow),
+            (true, false, false) => launch!(GemmTensorLogits),
         }
     }
 
@@ -179,7 +187,23 @@ impl Forward<'_> {
         );
         let (h, table) = (self.work.low_rank(), self.adapters);
         let (inputs, rank_stride) = (weights.inputs, shape.rank);
-        if shape.row_tiles == 0 {
+        // Single rows are bound by the bytes that they read, and the plain kernels read them once.
+        let tensor = self.tensor.lora && shape.row_tiles > 0;
+        if tensor && inputs.is_multiple_of(8) {
+            self.launch(&LoraShrinkTensor {
+                h,
+                x,
+                table,
+                tiles: self.inputs.lora_tiles,
+                order: self.work.order.address(),
+                inputs,
+                rank_stride,
+                slot_stride,
+                first_entry,
+                tile_count: shape.lora_tiles,
+                sites: sites.len() as u32,
+            })?;
+        } else if shape.row_tiles == 0 {
             self.launch(&LoraShrink {
                 h,
                 x,
@@ -214,20 +238,29 @@ impl Forward<'_> {
             spans.width[i] = *width;
             offset += width;
         }
-        self.launch(&LoraExpand {
-            y,
-            h,
-            table,
-            tiles: self.inputs.lora_tiles,
-            order: self.work.order.address(),
-            spans,
-            y_stride: offset,
-            rank_stride,
-            slot_stride,
-            first_entry,
-            tile_count: shape.lora_tiles,
-            sites: sites.len() as u32,
-        })
+        macro_rules! expand {
+            ($call:ident) => {
+                self.launch(&$call {
+                    y,
+                    h,
+                    table,
+                    tiles: self.inputs.lora_tiles,
+                    order: self.work.order.address(),
+                    spans,
+                    y_stride: offset,
+                    rank_stride,
+                    slot_stride,
+                    first_entry,
+                    tile_count: shape.lora_tiles,
+                    sites: sites.len() as u32,
+                })
+            };
+        }
+        if tensor {
+            expand!(LoraExpandTensor)
+        } else {
+            expand!(LoraExpand)
+        }
     }
 
     /// Queues everything up to the rows that are wanted, normed, and the hidden states. `ready` is called
@@ -394,20 +427,29 @@ impl Forward<'_> {
                 rows: shape.rows,
             })?;
         } else {
-            self.launch(&PrefillAttention {
-                out,
-                q,
-                kv,
-                tiles: inputs.row_tiles,
-                positions: inputs.positions,
-                tables: inputs.tables,
-                page_stride,
-                table_stride,
-                heads,
-                kv_heads,
-                scale: sizes.scale,
-                tile_count: shape.row_tiles,
-            })?;
+            macro_rules! prefill {
+                ($call:ident) => {
+                    self.launch(&$call {
+                        out,
+                        q,
+                        kv,
+                        tiles: inputs.row_tiles,
+                        positions: inputs.positions,
+                        tables: inputs.tables,
+                        page_stride,
+                        table_stride,
+                        heads,
+                        kv_heads,
+                        scale: sizes.scale,
+                        tile_count: shape.row_tiles,
+                    })
+                };
+            }
+            if self.tensor.prefill {
+                prefill!(PrefillAttentionTensor)?;
+            } else {
+                prefill!(PrefillAttention)?;
+            }
         }
         self.linear(
             shape,

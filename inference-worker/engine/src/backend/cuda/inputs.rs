@@ -1,6 +1,8 @@
 //! What a step tells the device: the tokens of its rows and where everything is, in one copy.
 
-use super::calls::{lora_tiles, row_tiles, LoraTile, RowTile, CHUNK_TOKENS, NO_ADAPTER};
+use super::calls::{
+    lora_tiles, row_tiles, tensor_row_tiles, LoraTile, RowTile, CHUNK_TOKENS, NO_ADAPTER,
+};
 use super::device::{Device, DeviceError, HostMemory, Memory, Plain, Stream};
 use super::launch::Address;
 use crate::backend::StepBatch;
@@ -70,6 +72,15 @@ impl StepShape {
         }
         shape
     }
+}
+
+/// How rows of prompts are cut into tiles of attention.
+#[derive(Clone, Copy, Debug)]
+pub struct Tiling {
+    /// Query heads that share a head of keys.
+    pub group: u32,
+    /// Whether tensor cores compute it.
+    pub tensor: bool,
 }
 
 /// The size that a step of single rows is filled up to.
@@ -187,9 +198,8 @@ impl Inputs {
         Ok(())
     }
 
-    /// Queues the inputs of a batch. `slots` has the slot of each segment; `group` query heads share a
-    /// head of keys; rows that fill the shape up write to page `scratch`. Gives the shape with its tiles
-    /// counted.
+    /// Queues the inputs of a batch. `slots` has the slot of each segment; rows that fill the shape up write
+    /// to page `scratch`. Gives the shape with its tiles counted.
     ///
     /// # Errors
     /// When the batch is larger than there is room for, or the device fails.
@@ -198,7 +208,7 @@ impl Inputs {
         batch: &StepBatch,
         mut shape: StepShape,
         slots: &[u32],
-        group: u32,
+        tiling: Tiling,
         scratch: u32,
     ) -> Result<StepShape, DeviceError> {
         let rows = batch.tokens.len();
@@ -236,7 +246,11 @@ impl Inputs {
         )?;
 
         if shape.row_tiles > 0 {
-            let tiles = row_tiles(&runs(&batch.sequences), group);
+            let runs = runs(&batch.sequences);
+            let tiles = match tiling.tensor {
+                true => tensor_row_tiles(&runs, tiling.group),
+                false => row_tiles(&runs, tiling.group),
+            };
             shape.row_tiles = tiles.len() as u32;
             self.write(
                 self.row_tiles(),

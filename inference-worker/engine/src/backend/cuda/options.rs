@@ -23,6 +23,10 @@ pub struct CudaOptions {
     /// Whether every result has the same bits whatever shares its step. Matrix products then are the
     /// engine's own, one chain of additions for each output, instead of the vendor's library.
     pub deterministic: bool,
+    /// Whether BF16 is computed on tensor cores, by those kernels that give the right results on the device
+    /// when they are tried at the start. In the deterministic mode only products are, whose bits do not
+    /// depend on the batch.
+    pub tensor_cores: bool,
     /// Whether steps in which every sequence has one row are written down once for each size and
     /// launched as a whole from then on.
     pub graphs: bool,
@@ -34,6 +38,7 @@ impl Default for CudaOptions {
             device: DeviceChoice::Ordinal(0),
             storage: Storage::Bf16,
             deterministic: false,
+            tensor_cores: true,
             graphs: true,
         }
     }

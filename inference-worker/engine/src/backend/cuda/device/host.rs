@@ -3,7 +3,8 @@
 //! Work is done when it is queued, by the thread that queues it. Memory that was taken and not written
 //! holds NaNs, so that a result that rests on it shows.
 
-use super::{Address, Blas, Call, Device, DeviceError, DeviceFacts, Kernels, Stream};
+use super::{Address, Blas, Call, Device, DeviceError, DeviceFacts, Kernels, Product, Stream};
+use crate::backend::cuda::calls::{Gemm, GemmLogits};
 use crate::backend::cuda::host::{HostKernels, Order};
 use crate::backend::cuda::sources::Options;
 use std::alloc::{alloc, dealloc, Layout};
@@ -22,6 +23,7 @@ const UNWRITTEN: u8 = 0xff;
 pub struct HostDevice {
     facts: DeviceFacts,
     shared: Arc<Shared>,
+    blas: HostBlas,
 }
 
 #[derive(Debug, Default)]
@@ -76,7 +78,9 @@ fn layout(bytes: usize) -> Result<Layout, DeviceError> {
 impl HostDevice {
     /// A device with `memory` bytes.
     pub fn new(memory: usize) -> Self {
+        let shared: Arc<Shared> = Arc::default();
         Self {
+            blas: HostBlas(Arc::clone(&shared)),
             facts: DeviceFacts {
                 name: "cpu with CUDA kernels".to_owned(),
                 capability: (0, 0),
@@ -85,7 +89,7 @@ impl HostDevice {
                 multiprocessors: 1,
                 driver: String::new(),
             },
-            shared: Arc::default(),
+            shared,
         }
     }
 
@@ -138,7 +142,7 @@ impl Device for HostDevice {
     }
 
     fn blas(&self) -> Result<&dyn Blas, DeviceError> {
-        Err(DeviceError::Unsupported("library of matrix products"))
+        Ok(&self.blas)
     }
 
     fn allocate(&self, bytes: usize) -> Result<Address, DeviceError> {
@@ -259,6 +263,47 @@ impl Device for HostDevice {
 
     unsafe fn drop_graph(&self, graph: u64) {
         self.shared.lock().graphs.remove(&graph);
+    }
+}
+
+/// Stands in for a library of matrix products, by the kernel that it would take the place of.
+#[derive(Debug)]
+struct HostBlas(Arc<Shared>);
+
+impl Blas for HostBlas {
+    unsafe fn multiply(&self, product: &Product) -> Result<(), DeviceError> {
+        let Product { y, x, w, shape } = *product;
+        let (rows, outputs, inputs) = (shape.rows, shape.outputs, shape.inputs);
+        let kernels = LoadedKernels {
+            // Products have no heads: any width will do.
+            kernels: HostKernels::load(&Options {
+                storage: shape.storage,
+                head_dim: 8,
+            })?,
+            shared: Arc::clone(&self.0),
+        };
+        let plain = Gemm {
+            y,
+            x,
+            w,
+            rows,
+            outputs,
+            inputs,
+        };
+        let exact = GemmLogits {
+            y,
+            x,
+            w,
+            rows,
+            outputs,
+            inputs,
+        };
+        let call: &dyn Call = match shape.result == shape.storage {
+            true => &plain,
+            false => &exact,
+        };
+        // SAFETY: by the caller's promise.
+        unsafe { kernels.launch(Stream::Compute, call) }
     }
 }
 

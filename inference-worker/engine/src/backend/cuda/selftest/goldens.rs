@@ -45,7 +45,7 @@ struct Case {
     found: Vec<f32>,
 }
 
-/// Computes a fixture on a device. `folder` is empty and writable; it holds the checkpoint meanwhile.
+/// Computes a fixture on a device, with `tensor_cores` or without. `folder` is empty and writable; it holds the checkpoint meanwhile.
 ///
 /// # Errors
 /// When the device fails, or the fixture cannot be read.
@@ -53,7 +53,7 @@ pub fn compute(
     device: &Arc<dyn Device>,
     fixture: &Fixture,
     storage: Storage,
-    deterministic: bool,
+    (deterministic, tensor_cores): (bool, bool),
     folder: &Path,
 ) -> Result<Found, Failure> {
     let config = ModelConfig::from_json(fixture.config)?;
@@ -63,6 +63,7 @@ pub fn compute(
         device: DeviceChoice::Open(Arc::clone(device)),
         storage,
         deterministic,
+        tensor_cores,
         graphs: true,
     };
     let adapters: Vec<Adapter> = fixture

@@ -224,6 +224,7 @@ impl<'a> Bench<'a> {
             device: DeviceChoice::Open(Arc::clone(device)),
             storage: scale.storage,
             deterministic: scale.deterministic,
+            tensor_cores: !scale.deterministic,
             graphs: true,
         };
         let kernels = device.load(&Options {

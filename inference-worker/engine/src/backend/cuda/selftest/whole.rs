@@ -34,7 +34,7 @@ pub struct Plan {
     pub extent: Extent,
     /// Heads of these widths, by storage.
     pub heads: Vec<Options>,
-    /// Whether the device has a library of matrix products.
+    /// Whether the device has a library of matrix products, and tensor cores.
     pub library: bool,
     /// What is measured; none for nothing.
     pub speed: Option<Scale>,
@@ -97,8 +97,8 @@ pub fn run(
             let products = if deterministic { "own" } else { "library" };
             let part = format!("{}, {storage:?}, {products} products", fixture.model);
             progress(&part);
-            let found =
-                guarded(|| goldens::compute(device, fixture, storage, deterministic, folder));
+            let mode = (deterministic, plan.library);
+            let found = guarded(|| goldens::compute(device, fixture, storage, mode, folder));
             report.goldens.push(match found {
                 Ok(found) => {
                     let bar = match storage {
