@@ -496,9 +496,11 @@ fn what_was_computed_before_should_be_reused_with_the_same_bits() {
 fn an_adapter_brought_ahead_should_be_there_when_it_is_asked_for_and_push_nobody_out() {
     let config = config();
     let adapters: Vec<Adapter> = (0..5)
-        .map(|n| adapter(&config, 4, Targets::AllLinear, n))
+        .map(|n| adapter(&config, 16, Targets::AllLinear, n))
         .collect();
     let pages = slab_pages(&config, &adapters[0]);
+    // None fits into what one context needs.
+    assert!(pages > 10);
     let engine = engine(EngineOptions {
         arena_pages: Some(10 + 3 * pages),
         // In the order in which they are asked for.
