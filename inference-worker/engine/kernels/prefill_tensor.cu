@@ -1,4 +1,5 @@
-// Paged causal attention of many rows on tensor cores, for BF16 (FlashAttention-2, Dao 2023): a warp has
+// Paged causal attention of many rows on tensor cores, for BF16 and heads of a width divisible by 8
+// (FlashAttention-2, Dao 2023): a warp has
 // sixteen queries in registers and goes over keys and values KEYS at a time, whatever the row, so a row's
 // result depends on its own tokens only. Weights are rounded to BF16 before they meet the values, and
 // their sum is of the rounded ones.

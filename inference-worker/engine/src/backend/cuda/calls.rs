@@ -227,7 +227,8 @@ call! {
 }
 
 call! {
-    /// [`PrefillAttention`] on tensor cores, for BF16, with tiles of [`tensor_row_tiles`].
+    /// [`PrefillAttention`] on tensor cores, for BF16 and heads of a width divisible by 8, with tiles of
+    /// [`tensor_row_tiles`].
     PrefillAttentionTensor = "prefill_attention_tensor" {
         out: Address, q: Address, kv: Address, tiles: Address, positions: Address, tables: Address,
         page_stride: u64, table_stride: u32, heads: u32, kv_heads: u32, scale: f32,

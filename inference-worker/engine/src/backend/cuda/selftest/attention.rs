@@ -59,8 +59,11 @@ pub(super) fn checks(dim: usize, extent: Extent) -> Vec<Check> {
     checks
 }
 
-/// Of prefill attention on tensor cores.
+/// Of prefill attention on tensor cores; none for heads that it cannot read.
 pub(super) fn tensor_checks(dim: usize, extent: Extent) -> Vec<Check> {
+    if !dim.is_multiple_of(8) {
+        return Vec::new();
+    }
     let mut cases = vec![
         ((1, 1), vec![(0, 3), (14, 70), (0, 1)]),
         ((2, 3), vec![(31, 2), (0, 22), (60, 5)]),

@@ -12,7 +12,7 @@ pub struct TensorKernels {
     pub gemm: bool,
     /// `lora_shrink_tensor`, for a number of inputs divisible by 8, and `lora_expand_tensor`.
     pub lora: bool,
-    /// `prefill_attention_tensor`.
+    /// `prefill_attention_tensor`, for heads of a width divisible by 8.
     pub prefill: bool,
 }
 
@@ -32,7 +32,8 @@ impl TensorKernels {
         Ok(Self {
             gemm: all_pass(machine, &gemm::tensor_checks(extent))?,
             lora: all_pass(machine, &lora::tensor_checks(extent))?,
-            prefill: all_pass(machine, &attention::tensor_checks(head_dim, extent))?,
+            prefill: head_dim.is_multiple_of(8)
+                && all_pass(machine, &attention::tensor_checks(head_dim, extent))?,
         })
     }
 }
