@@ -32,6 +32,16 @@ impl History {
         Self { seen }
     }
 
+    /// Tokens of which the last `answered` were generated.
+    pub fn of(tokens: &[u32], answered: usize) -> Self {
+        let (prompt, answer) = tokens.split_at(tokens.len().saturating_sub(answered));
+        let mut history = Self::new(prompt);
+        for token in answer {
+            history.push(*token);
+        }
+        history
+    }
+
     /// Counts a generated token.
     pub fn push(&mut self, token: u32) {
         let seen = self.seen.entry(token).or_default();
@@ -111,6 +121,18 @@ mod tests {
         assert_eq!(adjusted(of(0.0, 0.0, 2.0), &[], None), repeated);
         let all = [1.0, -3.5, 0.5, -0.5, 0.0, -5.5];
         assert_eq!(adjusted(of(0.5, 1.0, 2.0), &[], None), all);
+    }
+
+    #[test]
+    fn an_answer_that_goes_on_should_count_what_it_has() {
+        let sampling = Sampling {
+            frequency_penalty: 1.0,
+            ..Sampling::default()
+        };
+        let mut logits = [0.0; 3];
+        let history = History::of(&[2, 0, 1, 1], 2);
+        adjust(&mut logits, &[], &sampling, Some(&history), None);
+        assert_eq!(logits, [0.0, -2.0, 0.0]);
     }
 
     #[test]

@@ -23,6 +23,9 @@ pub const MAX_BIASED: usize = 1024;
 pub struct Request {
     /// Token ids of the prompt, special tokens included.
     pub prompt: Vec<u32>,
+    /// Tokens at the prompt's end that are the begin of an answer which goes on: penalties count them as
+    /// generated.
+    pub answered: usize,
     /// The adapter; none for the base model.
     pub adapter: Option<AdapterId>,
     /// How tokens are drawn.
@@ -64,6 +67,7 @@ impl Request {
     pub fn new(prompt: Vec<u32>, max_new_tokens: usize) -> Self {
         Self {
             prompt,
+            answered: 0,
             adapter: None,
             sampling: Sampling::GREEDY,
             seed: [0; 32],

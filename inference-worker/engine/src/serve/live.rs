@@ -110,7 +110,7 @@ impl Live {
         };
         let penalties = request.sampling.has_penalties();
         Self {
-            history: penalties.then(|| History::new(&submission.tokens)),
+            history: penalties.then(|| History::of(&submission.tokens, request.answered)),
             submission,
             prompt,
             names,
