@@ -25,6 +25,15 @@ pub enum Form {
     JsonObject,
     /// A JSON text that a schema accepts.
     JsonSchema(Value),
+    /// A JSON text that a schema accepts, between two texts that are always there.
+    JsonBetween {
+        /// What comes first.
+        before: String,
+        /// The schema.
+        schema: Value,
+        /// What comes last.
+        after: String,
+    },
     /// A text that a regular expression, in the syntax of the `regex` crate, matches as a whole.
     Regex(String),
 }
@@ -45,7 +54,7 @@ impl Form {
         match self {
             Self::JsonObject => Ok(()),
             Self::Regex(pattern) => at_most("regular expression", pattern.len(), MAX_PATTERN_BYTES),
-            Self::JsonSchema(schema) => {
+            Self::JsonSchema(schema) | Self::JsonBetween { schema, .. } => {
                 // Depth first: whatever else walks a schema does so by recursion.
                 at_most("depth of the schema", depth(schema), MAX_DEPTH)?;
                 let mut parts = 0;

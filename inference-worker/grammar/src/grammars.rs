@@ -107,6 +107,11 @@ impl Grammars {
         let grammar = match form {
             Form::JsonObject => json_grammar(json!({ "type": "object" })),
             Form::JsonSchema(schema) => json_grammar(schema.clone()),
+            Form::JsonBetween {
+                before,
+                schema,
+                after,
+            } => between(before, schema.clone(), after),
             Form::Regex(pattern) => TopLevelGrammar::from_regex(pattern),
         };
         let compile = || -> Result<Matcher, String> {
@@ -131,13 +136,32 @@ impl Grammars {
     }
 }
 
+/// A schema between two texts.
+fn between(before: &str, schema: Value, after: &str) -> TopLevelGrammar {
+    // An empty text is no terminal.
+    let quoted = |text: &str| match text {
+        "" => String::new(),
+        text => Value::from(text).to_string(),
+    };
+    TopLevelGrammar::from_lark(format!(
+        "start: {} json {}\njson: %json {}\n",
+        quoted(before),
+        quoted(after),
+        with_options(schema)
+    ))
+}
+
+fn json_grammar(schema: Value) -> TopLevelGrammar {
+    TopLevelGrammar::from_json_schema(with_options(schema))
+}
+
 /// A schema with this crate's options, whatever it says itself of them.
-fn json_grammar(mut schema: Value) -> TopLevelGrammar {
+fn with_options(mut schema: Value) -> Value {
     if let Value::Object(members) = &mut schema {
         let options = json!({ "whitespace_flexible": true, "whitespace_pattern": WHITESPACE });
         members.insert("x-guidance".to_owned(), options);
     }
-    TopLevelGrammar::from_json_schema(schema)
+    schema
 }
 
 /// Without the traces of a library's inside.
