@@ -23,6 +23,8 @@ pub struct Cli {
 pub enum Command {
     /// Serve inference, settle what was served, and keep the worker alive on chain.
     Run(RunArgs),
+    /// Serve a base model and adapters on it behind OpenAI's API, without chain or voucher.
+    Serve(ServeArgs),
     /// Register as a worker: put up the bond and name the service key.
     Join(JoinArgs),
     /// Stop taking channels, and leave when nothing is owed.
@@ -200,6 +202,93 @@ pub struct RunArgs {
     /// Ranks that compute each layer together; must divide the model's key and value heads.
     #[arg(long, value_name = "N", default_value_t = 1)]
     pub tensor_parallel: usize,
+}
+
+/// An adapter by name.
+#[derive(Clone, Debug)]
+pub struct NamedAdapter {
+    /// What requests ask for.
+    pub name: String,
+    /// Its folder (PEFT).
+    pub folder: PathBuf,
+}
+
+impl std::str::FromStr for NamedAdapter {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text.split_once('=') {
+            Some((name, folder)) if !name.is_empty() && !folder.is_empty() => Ok(NamedAdapter {
+                name: name.to_owned(),
+                folder: folder.into(),
+            }),
+            _ => Err("write it as NAME=DIR".to_owned()),
+        }
+    }
+}
+
+/// Options of `serve`.
+#[derive(Debug, Args)]
+pub struct ServeArgs {
+    /// Folder of the base model (Hugging Face layout).
+    #[arg(long, value_name = "DIR")]
+    pub base: PathBuf,
+    /// Name of the base model for requests; the folder's name when absent.
+    #[arg(long, value_name = "NAME")]
+    pub name: Option<String>,
+    /// Adapter to serve, and its name for requests. Repeat for several.
+    #[arg(long, value_name = "NAME=DIR")]
+    pub adapter: Vec<NamedAdapter>,
+    /// Folder of adapters: each folder in it is served by its own name, and requests with the admin key
+    /// may load others from below it.
+    #[arg(long, value_name = "DIR")]
+    pub adapters: Option<PathBuf>,
+    /// Address of the API; `/metrics` is there too.
+    #[arg(long, default_value = "127.0.0.1:8000")]
+    pub listen: SocketAddr,
+    /// File of the keys that clients send, one a line. Each key is a tenant of its own: tenants share
+    /// the engine evenly. Without it everybody is answered.
+    #[arg(long, value_name = "FILE")]
+    pub api_key_file: Option<PathBuf>,
+    /// File of the key that loads and unloads adapters. Without it nobody can by requests.
+    #[arg(long, value_name = "FILE")]
+    pub admin_key_file: Option<PathBuf>,
+    /// Adapter that stays in memory ready for use, asked for or not, by its name. Repeat for several.
+    #[arg(long, value_name = "NAME")]
+    pub pin: Vec<String>,
+    /// Milliseconds that a request may wait for others to share its first step.
+    #[arg(long, default_value_t = 0)]
+    pub batch_window: u64,
+    /// Requests in one step at most.
+    #[arg(long, default_value_t = 64)]
+    pub max_batch: usize,
+    /// Answers that wait or run at most; more are refused with 429.
+    #[arg(long, default_value_t = 4096)]
+    pub max_requests: usize,
+    /// Answers that wait or run for one key at most; as many as for all when absent.
+    #[arg(long)]
+    pub key_requests: Option<usize>,
+    /// Tokens of prompt and answer together at most; what the model can when absent.
+    #[arg(long, value_name = "TOKENS")]
+    pub max_context: Option<usize>,
+    /// Memory for keys, values and adapters in use, MiB; chosen by the engine when absent.
+    #[arg(long, value_name = "MIB")]
+    pub device_memory: Option<usize>,
+    /// Memory for adapters read ahead or lately, MiB.
+    #[arg(long, value_name = "MIB", default_value_t = 1024)]
+    pub host_memory: usize,
+    /// Threads that compute; all cores when absent.
+    #[arg(long)]
+    pub threads: Option<usize>,
+    /// Connections at most; the one idle longest gives way to a new one.
+    #[arg(long, default_value_t = 1024)]
+    pub max_connections: usize,
+    /// Seconds that a request waits for its turn before it is refused.
+    #[arg(long, default_value_t = 120)]
+    pub queue_timeout: u64,
+    /// Seconds that answers under way may take to end when the server is told to stop.
+    #[arg(long, default_value_t = 30)]
+    pub grace: u64,
 }
 
 /// Options of `join`.

@@ -28,6 +28,7 @@ async fn main() -> ExitCode {
             Err(error) => Err(error),
         },
         Command::Run(args) => commands::run::run(args).await,
+        Command::Serve(args) => commands::serve::run(args).await,
         Command::Join(args) => commands::join::run(args).await,
         Command::Leave(args) => commands::leave::run(args).await,
         Command::Status(args) => commands::status::run(args).await,

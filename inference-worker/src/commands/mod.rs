@@ -9,6 +9,7 @@ pub mod leave;
 pub mod put;
 pub mod quantise;
 pub mod run;
+pub mod serve;
 pub mod status;
 pub mod train;
 pub mod train_base;

@@ -24,6 +24,7 @@ use openledger_engine::{
 };
 use openledger_metering::Journal;
 use openledger_model::{Checkpoint, ModelConfig};
+use openledger_serving::guide::Guides;
 use openledger_text::TextModel;
 use std::{
     future::IntoFuture,
@@ -37,10 +38,10 @@ use tokio::{net::TcpListener, signal, sync::watch};
 const LAST_ANSWERS: Duration = Duration::from_secs(10);
 
 /// Bytes of a MiB.
-const MIB: usize = 1 << 20;
+pub(super) const MIB: usize = 1 << 20;
 
 /// Pages of the engine's arena that fit into so many MiB.
-fn arena_pages(config: &ModelConfig, backend: &BackendOptions, mib: usize) -> u32 {
+pub(super) fn arena_pages(config: &ModelConfig, backend: &BackendOptions, mib: usize) -> u32 {
     let page_bytes = match backend {
         BackendOptions::Cpu => CpuBackend::page_bytes_of(config),
         BackendOptions::Cuda(cuda) => page_bytes(config, cuda.storage),
@@ -115,6 +116,7 @@ pub async fn run(args: RunArgs) -> Result<()> {
         facts: Facts::new(client.clone(), worker).await?,
         catalog: Catalog::default(),
         engine: engine.clone(),
+        guides: Guides::new(&text, &config),
         text: text.clone(),
         journal,
         continuations: Continuations::default(),
@@ -246,7 +248,7 @@ async fn key_index(client: &ChainClient, worker: AccountId, key: &Key) -> Result
 }
 
 /// Resolves at Ctrl-C or SIGTERM.
-async fn stop() {
+pub(super) async fn stop() {
     let interrupt = signal::ctrl_c();
     let mut terminate = match signal::unix::signal(signal::unix::SignalKind::terminate()) {
         Ok(signal) => signal,

@@ -20,6 +20,7 @@ use crate::api::error::ApiError;
 use openledger_chain::{AccountId, ChainClient, Key, Submitter};
 use openledger_engine::EngineHandle;
 use openledger_metering::{Journal, JournalError};
+use openledger_serving::guide::Guides;
 use openledger_text::TextModel;
 use std::sync::Arc;
 
@@ -51,6 +52,8 @@ pub struct Inner {
     pub engine: EngineHandle,
     /// Tokenizer and chat template of the base.
     pub text: TextModel,
+    /// What answers must look like.
+    pub guides: Guides,
     /// Delivered receipts.
     pub journal: Journal,
     /// Answers that may go on.

@@ -3,7 +3,9 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use crate::chat::{ChatTemplate, Message};
+use serde::Serialize;
+
+use crate::chat::{ChatTemplate, Conversation};
 use crate::error::{Result, TextError};
 use crate::stream::StreamDecoder;
 use crate::tokenizer::Tokenizer;
@@ -56,16 +58,41 @@ impl TextModel {
         &self.tokenizer
     }
 
-    /// The token ids that the model is given for a conversation, up to where its answer begins.
+    /// The chat template, if there is one.
+    pub fn template(&self) -> Option<&ChatTemplate> {
+        self.template.as_deref()
+    }
+
+    /// The same with the time in chat templates that ask for it; see [`ChatTemplate::with_clock`].
+    pub fn with_clock(self) -> Self {
+        let template = self.template;
+        Self {
+            tokenizer: self.tokenizer,
+            template: template.map(|template| Arc::new((*template).clone().with_clock())),
+        }
+    }
+
+    /// The token ids that the model is given for messages, up to where its answer begins.
     /// Their number is what is charged as input.
     ///
     /// # Errors
     /// [`TextError::NoChatTemplate`] if the model has none; else if the template refuses the
     /// messages.
-    pub fn count_prompt(&self, messages: &[Message]) -> Result<Vec<u32>> {
+    pub fn count_prompt<M: Serialize>(&self, messages: &[M]) -> Result<Vec<u32>> {
+        self.count_conversation(&Conversation::new(messages))
+    }
+
+    /// The same with tools and whatever else a conversation has.
+    ///
+    /// # Errors
+    /// As [`Self::count_prompt`].
+    pub fn count_conversation<M: Serialize>(
+        &self,
+        conversation: &Conversation<'_, M>,
+    ) -> Result<Vec<u32>> {
         let template = self.template.as_ref().ok_or(TextError::NoChatTemplate)?;
         self.tokenizer
-            .encode(&template.render(messages, true)?, false)
+            .encode(&template.render(conversation)?, false)
     }
 
     /// The token ids that the model is given for a plain text.

@@ -3,7 +3,7 @@
 use std::io;
 
 use serde::Serialize;
-use serde_json::ser::Formatter;
+use serde_json::ser::{Formatter, PrettyFormatter};
 
 struct Spaced;
 
@@ -31,8 +31,18 @@ impl Formatter for Spaced {
 
 /// `value` on one line, with a space after each comma and colon, non-ASCII characters as they are.
 pub(crate) fn dumps(value: &impl Serialize) -> Result<String, String> {
+    write(value, Spaced)
+}
+
+/// `value` with each entry on a line of its own, indented by so many spaces for each level.
+pub(crate) fn dumps_indented(value: &impl Serialize, indent: usize) -> Result<String, String> {
+    let indent = " ".repeat(indent);
+    write(value, PrettyFormatter::with_indent(indent.as_bytes()))
+}
+
+fn write(value: &impl Serialize, formatter: impl Formatter) -> Result<String, String> {
     let mut bytes = Vec::new();
-    let mut serializer = serde_json::Serializer::with_formatter(&mut bytes, Spaced);
+    let mut serializer = serde_json::Serializer::with_formatter(&mut bytes, formatter);
     value
         .serialize(&mut serializer)
         .map_err(|error| error.to_string())?;

@@ -73,6 +73,11 @@ impl StopStrings {
         }
     }
 
+    /// Bytes that are held back.
+    pub fn held(&self) -> usize {
+        self.held.len()
+    }
+
     /// Ends the text: what was held back was no stop string after all.
     pub fn finish(self) -> String {
         self.held

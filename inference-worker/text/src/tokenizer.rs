@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::io::Read;
 use std::path::Path;
+use std::sync::{Arc, OnceLock};
 
 use crate::error::{Result, TextError};
 use crate::stream::StreamDecoder;
@@ -14,7 +15,11 @@ const MAX_BYTES: u64 = 128 << 20;
 #[derive(Clone, Debug)]
 pub struct Tokenizer {
     inner: tokenizers::Tokenizer,
+    /// Bytes of all tokens, once somebody asks for those of one.
+    bytes: Arc<OnceLock<TokenBytes>>,
 }
+
+type TokenBytes = Vec<Option<Vec<u8>>>;
 
 impl Tokenizer {
     /// Loads `tokenizer.json` from `dir`.
@@ -34,7 +39,10 @@ impl Tokenizer {
         let mut inner = tokenizers::Tokenizer::from_bytes(bytes).map_err(fault)?;
         inner.with_padding(None);
         inner.with_truncation(None).map_err(fault)?;
-        Ok(Self { inner })
+        Ok(Self {
+            inner,
+            bytes: Arc::default(),
+        })
     }
 
     /// Token ids of `text`. With `special`, the tokens that the tokenizer itself puts around a text
@@ -77,6 +85,18 @@ impl Tokenizer {
     /// The id of a token by its exact content.
     pub fn token_to_id(&self, token: &str) -> Option<u32> {
         self.inner.token_to_id(token)
+    }
+
+    /// The bytes that a token adds to a text, not always whole characters; of one that adds none, such as
+    /// a special token, its name.
+    pub fn bytes_of(&self, id: u32) -> Vec<u8> {
+        let table = self
+            .bytes
+            .get_or_init(|| self.token_bytes().unwrap_or_default());
+        match table.get(id as usize) {
+            Some(Some(bytes)) => bytes.clone(),
+            _ => self.id_to_token(id).unwrap_or_default().into_bytes(),
+        }
     }
 
     /// The content of a token.

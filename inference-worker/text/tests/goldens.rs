@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use openledger_text::{ChatTemplate, Message, TextModel};
+use openledger_text::{ChatTemplate, Conversation, Message, TextModel};
 use serde::Deserialize;
 
 #[derive(Deserialize)]
@@ -73,7 +73,10 @@ fn conversations_render_as_in_transformers() {
         let template = ChatTemplate::from_dir(&dir).unwrap().unwrap();
         let mut refused = 0;
         for case in expected.chats {
-            let rendered = template.render(&case.messages, case.add_generation_prompt);
+            let rendered = template.render(&Conversation {
+                add_generation_prompt: case.add_generation_prompt,
+                ..Conversation::new(&case.messages)
+            });
             match case.text {
                 Some(text) => assert_eq!(rendered.unwrap(), text),
                 None => {
@@ -87,6 +90,61 @@ fn conversations_render_as_in_transformers() {
             }
         }
         assert!(refused > 0);
+    }
+}
+
+#[derive(Deserialize)]
+struct FamilyCase {
+    template: String,
+    messages: Vec<serde_json::Value>,
+    tools: Vec<serde_json::Value>,
+    variables: serde_json::Map<String, serde_json::Value>,
+    add_generation_prompt: bool,
+    text: Option<String>,
+}
+
+#[test]
+fn templates_of_all_families_render_tools_and_calls_as_in_transformers() {
+    let dir = PathBuf::from(std::env::var("CARGO_MANIFEST_DIR").expect("cargo test sets it"))
+        .join("goldens/families");
+    let text = std::fs::read_to_string(dir.join("expected.json")).unwrap();
+    let cases: Vec<FamilyCase> = serde_json::from_str(&text).unwrap();
+    for case in &cases {
+        let source = std::fs::read_to_string(dir.join(&case.template)).unwrap();
+        let (bos, eos) = (Some("<s>".into()), Some("</s>".into()));
+        let template = ChatTemplate::new(source, bos, eos).unwrap();
+        let rendered = template.render(&Conversation {
+            messages: &case.messages,
+            tools: &case.tools,
+            variables: Some(&case.variables),
+            add_generation_prompt: case.add_generation_prompt,
+        });
+        match &case.text {
+            Some(text) => assert_eq!(&rendered.unwrap(), text, "{}", case.template),
+            None => assert!(rendered.unwrap_err().to_string().contains("role")),
+        }
+    }
+    assert!(cases.len() >= 96 && cases.iter().filter(|c| c.text.is_none()).count() >= 8);
+}
+
+#[test]
+fn the_bytes_of_tokens_joined_are_the_text() {
+    for (dir, expected) in goldens() {
+        let model = TextModel::from_dir(&dir).unwrap();
+        for case in expected.texts {
+            let bytes: Vec<u8> = case
+                .ids
+                .iter()
+                .flat_map(|id| model.tokenizer().bytes_of(*id))
+                .collect();
+            let text = String::from_utf8(bytes).unwrap();
+            // What SentencePiece puts before a text is a space there.
+            let text = match dir.ends_with("byte-level") {
+                true => text,
+                false => text.strip_prefix(' ').unwrap_or(&text).to_owned(),
+            };
+            assert_eq!(text, case.text);
+        }
     }
 }
 

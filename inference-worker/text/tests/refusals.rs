@@ -1,6 +1,6 @@
 //! What a stranger's files may not do.
 
-use openledger_text::{ChatTemplate, Message, TextError, TextModel, Tokenizer};
+use openledger_text::{ChatTemplate, Conversation, Message, TextError, TextModel, Tokenizer};
 
 fn user(content: &str) -> Vec<Message> {
     vec![Message::new("user", content)]
@@ -16,12 +16,12 @@ fn an_endless_template_is_stopped() {
         "{% for a in range(100000) %}{% for b in range(100000) %}x{% endfor %}{% endfor %}",
     );
     assert!(matches!(
-        endless.render(&user("hi"), true),
+        endless.render(&Conversation::new(&user("hi"))),
         Err(TextError::Template(_))
     ));
     let recursive = template("{% macro f() %}{{ f() }}{% endmacro %}{{ f() }}");
     assert!(matches!(
-        recursive.render(&user("hi"), true),
+        recursive.render(&Conversation::new(&user("hi"))),
         Err(TextError::Template(_))
     ));
 }
@@ -29,11 +29,34 @@ fn an_endless_template_is_stopped() {
 #[test]
 fn a_template_cannot_read_the_clock_or_files() {
     assert!(template("{{ strftime_now('%Y') }}")
-        .render(&user("hi"), true)
+        .render(&Conversation::new(&user("hi")))
         .is_err());
     assert!(template("{% include '/etc/hostname' %}")
-        .render(&user("hi"), true)
+        .render(&Conversation::new(&user("hi")))
         .is_err());
+}
+
+#[test]
+fn a_template_cannot_write_without_end() {
+    let doubling = template(
+        "{% set n = namespace(x='0123456789abcdef') %}{% for i in range(40) %}{% set n.x = n.x ~ n.x %}{{ n.x }}{% endfor %}",
+    );
+    let error = doubling
+        .render(&Conversation::new(&user("hi")))
+        .unwrap_err();
+    assert!(error.to_string().contains("too much"), "{error}");
+}
+
+#[test]
+fn a_clock_is_there_only_when_it_is_asked_for() {
+    let source = "{{ strftime_now('%Y') if strftime_now is defined else 'never' }}";
+    let hi = user("hi");
+    let hi = Conversation::new(&hi);
+    assert_eq!(template(source).render(&hi).unwrap(), "never");
+    let year = template(source).with_clock().render(&hi).unwrap();
+    assert!(year.parse::<u32>().unwrap() > 2024, "{year}");
+    let odd = template("{{ strftime_now('%!') }}").with_clock();
+    assert!(matches!(odd.render(&hi), Err(TextError::Template(_))));
 }
 
 #[test]
@@ -81,5 +104,8 @@ fn the_template_named_default_is_taken_of_several() {
     let template = ChatTemplate::from_bytes(Some(config), None)
         .unwrap()
         .unwrap();
-    assert_eq!(template.render(&user("hi"), true).unwrap(), "D<s></s>");
+    assert_eq!(
+        template.render(&Conversation::new(&user("hi"))).unwrap(),
+        "D<s></s>"
+    );
 }

@@ -1,0 +1,439 @@
+//! Tools that a model may call, and calls in its answers.
+
+use crate::error::ApiError;
+use crate::fields::Fields;
+use crate::limits::{GRAMMAR_BYTES, TOOLS};
+use serde::ser::{Serialize, SerializeStruct, Serializer};
+use serde_json::{json, Value};
+
+/// A function that the model may call.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Tool {
+    /// Its name.
+    pub name: String,
+    /// What it does, for the model.
+    pub description: Option<String>,
+    /// JSON schema of its arguments, an object.
+    pub parameters: Value,
+}
+
+/// Whether the model calls.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum ToolChoice {
+    /// Never; the tools are not shown to it.
+    None,
+    /// As it likes.
+    #[default]
+    Auto,
+    /// It calls one of them.
+    Required,
+    /// It calls this one.
+    Function(String),
+}
+
+/// A call of a tool.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ToolCall {
+    /// What the tool's turn refers to.
+    pub id: String,
+    /// The tool.
+    pub name: String,
+    /// Arguments as the model wrote them: JSON, if it did well.
+    pub arguments: String,
+}
+
+impl Tool {
+    pub(crate) fn read_all(list: Vec<Value>) -> Result<Vec<Self>, ApiError> {
+        let tools = list
+            .into_iter()
+            .enumerate()
+            .map(|(at, tool)| Self::read(tool, &format!("tools[{at}]")))
+            .collect::<Result<Vec<_>, _>>()?;
+        let mut names: Vec<&str> = tools.iter().map(|tool| tool.name.as_str()).collect();
+        names.sort_unstable();
+        match names.windows(2).find(|pair| pair[0] == pair[1]) {
+            Some(pair) => Err(ApiError::value(
+                "tools",
+                format!("`tools` has two functions with the name `{}`.", pair[0]),
+            )),
+            None => Ok(tools),
+        }
+    }
+
+    fn read(tool: Value, path: &str) -> Result<Self, ApiError> {
+        let mut fields = Fields::of(tool, path)?;
+        if fields.string("type")?.as_deref() != Some("function") {
+            let path = format!("{path}.type");
+            return Err(ApiError::value(
+                &path,
+                format!("`{path}` must be `function`."),
+            ));
+        }
+        let path = format!("{path}.function");
+        let mut function = Fields::of(fields.take("function").unwrap_or(Value::Null), &path)?;
+        fields.finish()?;
+        let name = function.name("name")?.filter(|name| is_name(name));
+        let name = name.ok_or_else(|| {
+            let path = format!("{path}.name");
+            let what = "1 to 64 letters, digits, `_`, `-` or `.`";
+            ApiError::value(&path, format!("`{path}` must be {what}."))
+        })?;
+        let parameters = match function.take("parameters") {
+            None => json!({"type": "object", "properties": {}}),
+            Some(Value::Object(schema)) => Value::Object(schema),
+            Some(_) => {
+                let path = format!("{path}.parameters");
+                return Err(ApiError::value(
+                    &path,
+                    format!("`{path}` must be a JSON schema."),
+                ));
+            }
+        };
+        if parameters.to_string().len() > GRAMMAR_BYTES {
+            let path = format!("{path}.parameters");
+            return Err(ApiError::value(
+                &path,
+                format!("`{path}` has more than {GRAMMAR_BYTES} bytes."),
+            ));
+        }
+        let description = function.string("description")?;
+        // A forced call is always held to the schema.
+        function.pass_over(&["strict"]);
+        function.finish()?;
+        Ok(Tool {
+            name,
+            description,
+            parameters,
+        })
+    }
+
+    /// As the API and chat templates have it.
+    pub fn to_json(&self) -> Value {
+        let mut function = json!({"name": self.name, "parameters": self.parameters});
+        if let Some(description) = &self.description {
+            function["description"] = json!(description);
+        }
+        json!({"type": "function", "function": function})
+    }
+}
+
+fn is_name(name: &str) -> bool {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"_-.".contains(&byte);
+    name.len() <= 64 && name.bytes().all(plain)
+}
+
+impl ToolChoice {
+    pub(crate) fn take(fields: &mut Fields, tools: &[Tool]) -> Result<Self, ApiError> {
+        let Some(value) = fields.take("tool_choice") else {
+            return Ok(ToolChoice::Auto);
+        };
+        let choice = match &value {
+            Value::String(text) => match text.as_str() {
+                "none" => Some(ToolChoice::None),
+                "auto" => Some(ToolChoice::Auto),
+                "required" => Some(ToolChoice::Required),
+                _ => None,
+            },
+            value => value
+                .pointer("/function/name")
+                .and_then(Value::as_str)
+                .filter(|_| value["type"] == "function")
+                .map(|name| ToolChoice::Function(name.to_owned())),
+        };
+        let choice = choice.ok_or_else(|| {
+            ApiError::value(
+                "tool_choice",
+                "`tool_choice` must be none, auto, required, or \
+                 {\"type\": \"function\", \"function\": {\"name\": …}}.",
+            )
+        })?;
+        let named = match &choice {
+            ToolChoice::Function(name) => tools.iter().any(|tool| tool.name == *name),
+            ToolChoice::Required => !tools.is_empty(),
+            _ => true,
+        };
+        if named {
+            Ok(choice)
+        } else {
+            Err(ApiError::value(
+                "tool_choice",
+                "`tool_choice` asks for a function that is not in `tools`.",
+            ))
+        }
+    }
+
+    /// Whether an answer must be a call.
+    pub fn is_forced(&self) -> bool {
+        matches!(self, ToolChoice::Required | ToolChoice::Function(_))
+    }
+
+    pub(crate) fn to_json(&self) -> Value {
+        match self {
+            ToolChoice::None => json!("none"),
+            ToolChoice::Auto => json!("auto"),
+            ToolChoice::Required => json!("required"),
+            ToolChoice::Function(name) => json!({"type": "function", "function": {"name": name}}),
+        }
+    }
+}
+
+impl ToolCall {
+    pub(crate) fn read(call: Value, path: &str) -> Result<Self, ApiError> {
+        let text = |at: &str| call.pointer(at).and_then(Value::as_str).map(str::to_owned);
+        let (id, name) = (text("/id"), text("/function/name"));
+        match (id, name, text("/function/arguments")) {
+            (Some(id), Some(name), Some(arguments)) => Ok(ToolCall {
+                id,
+                name,
+                arguments,
+            }),
+            _ => Err(ApiError::value(
+                path,
+                format!("`{path}` must have `id`, and `function` with `name` and `arguments`, all strings."),
+            )),
+        }
+    }
+
+    /// As the API has it.
+    pub fn to_json(&self) -> Value {
+        json!({
+            "id": self.id,
+            "type": "function",
+            "function": {"name": self.name, "arguments": self.arguments},
+        })
+    }
+}
+
+/// For chat templates, which want the arguments as an object.
+impl Serialize for ToolCall {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let arguments: Value = serde_json::from_str(&self.arguments)
+            .unwrap_or_else(|_| Value::String(self.arguments.clone()));
+        let mut call = serializer.serialize_struct("ToolCall", 3)?;
+        call.serialize_field("id", &self.id)?;
+        call.serialize_field("type", "function")?;
+        call.serialize_field(
+            "function",
+            &json!({"name": self.name, "arguments": arguments}),
+        )?;
+        call.end()
+    }
+}
+
+/// How a model family writes calls into its answers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CallSyntax {
+    /// `<tool_call>{"name": …, "arguments": {…}}</tool_call>`, once for each call: Qwen, Hermes.
+    Tagged,
+    /// The whole answer is `{"name": …, "parameters": {…}}`: Llama 3.
+    Bare,
+    /// The model's template has no place for tools. A call can only be forced: the answer is
+    /// `{"name": …, "arguments": {…}}`.
+    Unknown,
+}
+
+const OPEN: &str = "<tool_call>";
+const CLOSE: &str = "</tool_call>";
+
+impl CallSyntax {
+    /// The syntax that a chat template tells its model of.
+    pub fn of_template(template: &str) -> Self {
+        if !template.contains("tools") {
+            CallSyntax::Unknown
+        } else if template.contains(OPEN) {
+            CallSyntax::Tagged
+        } else if template.contains("\"parameters\"") || template.contains("'parameters'") {
+            CallSyntax::Bare
+        } else {
+            CallSyntax::Unknown
+        }
+    }
+
+    /// Under which key the arguments are.
+    fn arguments(self) -> &'static str {
+        match self {
+            CallSyntax::Bare => "parameters",
+            CallSyntax::Tagged | CallSyntax::Unknown => "arguments",
+        }
+    }
+
+    /// What stands before and after a call's object.
+    pub fn around(self) -> (&'static str, &'static str) {
+        match self {
+            CallSyntax::Tagged => ("<tool_call>\n", "\n</tool_call>"),
+            CallSyntax::Bare | CallSyntax::Unknown => ("", ""),
+        }
+    }
+
+    /// JSON schema of the object of one call of any of `tools`.
+    pub fn schema(self, tools: &[&Tool]) -> Value {
+        let of = |tool: &&Tool| {
+            json!({
+                "type": "object",
+                "properties": {"name": {"const": tool.name}, self.arguments(): tool.parameters},
+                "required": ["name", self.arguments()],
+                "additionalProperties": false,
+            })
+        };
+        match tools {
+            [tool] => of(tool),
+            tools => json!({"anyOf": tools.iter().map(of).collect::<Vec<_>>()}),
+        }
+    }
+
+    /// Splits an answer into its text and its calls, in order; `id` names each. Only calls of `tools`
+    /// are calls: anything else stays text.
+    pub fn split(
+        self,
+        answer: &str,
+        tools: &[Tool],
+        mut id: impl FnMut(usize) -> String,
+    ) -> (String, Vec<ToolCall>) {
+        let mut calls: Vec<ToolCall> = Vec::new();
+        let mut add = |object: &str| match self.call(object, tools) {
+            Some((name, arguments)) if calls.len() < TOOLS => {
+                let id = id(calls.len());
+                calls.push(ToolCall {
+                    id,
+                    name,
+                    arguments,
+                });
+                true
+            }
+            _ => false,
+        };
+        if self != CallSyntax::Tagged {
+            let text = match add(answer) {
+                true => String::new(),
+                false => answer.to_owned(),
+            };
+            return (text, calls);
+        }
+        let mut text = String::new();
+        let mut rest = answer;
+        while let Some((before, after)) = rest.split_once(OPEN) {
+            let (object, behind) = after.split_once(CLOSE).unwrap_or((after, ""));
+            text.push_str(before);
+            if !add(object) {
+                text.push_str(&rest[before.len()..rest.len() - behind.len()]);
+            }
+            rest = behind;
+        }
+        text.push_str(rest);
+        if !calls.is_empty() {
+            // Line breaks before calls belong to their syntax.
+            text.truncate(text.trim_end().len());
+        }
+        (text, calls)
+    }
+
+    fn call(self, object: &str, tools: &[Tool]) -> Option<(String, String)> {
+        let object: Value = serde_json::from_str(object.trim()).ok()?;
+        let name = object.get("name")?.as_str()?;
+        let arguments = object
+            .get(self.arguments())
+            .or_else(|| object.get("arguments"))
+            .filter(|arguments| arguments.is_object())?;
+        tools
+            .iter()
+            .any(|tool| tool.name == name)
+            .then(|| (name.to_owned(), arguments.to_string()))
+    }
+
+    /// How much of an answer that is still being written is surely text, in bytes: nothing that may
+    /// turn out to be a call.
+    pub fn certain_text(self, so_far: &str) -> usize {
+        match self {
+            CallSyntax::Tagged => {
+                let until = so_far.find(OPEN).unwrap_or_else(|| {
+                    let held = (1..OPEN.len()).rev();
+                    let held = held.into_iter().find(|n| so_far.ends_with(&OPEN[..*n]));
+                    so_far.len() - held.unwrap_or(0)
+                });
+                so_far[..until].trim_end().len()
+            }
+            CallSyntax::Bare | CallSyntax::Unknown => {
+                if so_far.trim_start().is_empty() || so_far.trim_start().starts_with('{') {
+                    0
+                } else {
+                    so_far.len()
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn tool(name: &str) -> Tool {
+        Tool {
+            name: name.into(),
+            description: None,
+            parameters: json!({"type": "object"}),
+        }
+    }
+
+    fn split(syntax: CallSyntax, answer: &str) -> (String, Vec<(String, String)>) {
+        let tools = [tool("weather"), tool("time")];
+        let (text, calls) = syntax.split(answer, &tools, |n| format!("call_{n}"));
+        let calls = calls.into_iter().map(|c| (c.name, c.arguments)).collect();
+        (text, calls)
+    }
+
+    #[test]
+    fn tagged_calls_should_be_taken_out_of_the_text() {
+        let answer = "Let me see.\n<tool_call>\n{\"name\": \"weather\", \"arguments\": {\"city\": \"Bern\"}}\n</tool_call>\n<tool_call>{\"name\":\"time\",\"arguments\":{}}</tool_call>";
+        let (text, calls) = split(CallSyntax::Tagged, answer);
+        assert_eq!(text, "Let me see.");
+        let expected = [("weather", "{\"city\":\"Bern\"}"), ("time", "{}")];
+        assert_eq!(calls, expected.map(|(n, a)| (n.to_owned(), a.to_owned())));
+    }
+
+    #[test]
+    fn what_is_no_call_of_a_tool_should_stay_text() {
+        for answer in [
+            "<tool_call>not json</tool_call> and more",
+            "<tool_call>{\"name\":\"unknown\",\"arguments\":{}}</tool_call>",
+            "<tool_call>{\"name\":\"weather\",\"arguments\":[]}",
+            "plain",
+        ] {
+            assert_eq!(split(CallSyntax::Tagged, answer), (answer.into(), vec![]));
+        }
+        let bare = "{\"name\": \"other\", \"parameters\": {}}";
+        assert_eq!(split(CallSyntax::Bare, bare), (bare.into(), vec![]));
+    }
+
+    #[test]
+    fn a_bare_call_should_be_the_whole_answer() {
+        let (text, calls) = split(
+            CallSyntax::Bare,
+            " {\"name\": \"time\", \"parameters\": {\"zone\": 2}}\n",
+        );
+        assert_eq!(text, "");
+        assert_eq!(calls, [("time".to_owned(), "{\"zone\":2}".to_owned())]);
+    }
+
+    #[test]
+    fn text_that_may_become_a_call_should_be_held_back() {
+        let tagged = CallSyntax::Tagged;
+        assert_eq!(tagged.certain_text("Hello"), 5);
+        assert_eq!(tagged.certain_text("Hello <tool"), 5);
+        assert_eq!(tagged.certain_text("Hello <tool_call>{"), 5);
+        assert_eq!(tagged.certain_text("a < b"), 5);
+        assert_eq!(CallSyntax::Bare.certain_text(" {\"na"), 0);
+        assert_eq!(CallSyntax::Bare.certain_text("Hi {"), 4);
+    }
+
+    #[test]
+    fn templates_should_tell_their_syntax() {
+        let syntax = CallSyntax::of_template;
+        assert_eq!(syntax("{% if tools %}<tool_call>"), CallSyntax::Tagged);
+        assert_eq!(
+            syntax("{% if tools %}{\"name\": , \"parameters\": }"),
+            CallSyntax::Bare
+        );
+        assert_eq!(syntax("{{ messages }}"), CallSyntax::Unknown);
+    }
+}

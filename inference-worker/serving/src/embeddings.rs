@@ -1,0 +1,61 @@
+//! `/v1/embeddings`.
+
+use crate::ask::tokens;
+use crate::failure::{failed, refused, stopped, Failure};
+use crate::server::Service;
+use axum::body::Bytes;
+use axum::extract::{Extension, State};
+use axum::Json;
+use openledger_engine::{EmbedRequest, PendingEmbedding, Pooling, Tenant};
+use openledger_openai::{ApiError, EmbeddingsRequest};
+use serde_json::Value;
+use std::time::Instant;
+
+pub(crate) async fn embed(
+    State(service): State<Service>,
+    Extension(tenant): Extension<Tenant>,
+    body: Bytes,
+) -> Result<Json<Value>, Failure> {
+    let begun = tokio::task::spawn_blocking(move || begin(&service, tenant, &body));
+    let (request, pending, tokens) = begun.await.map_err(|error| {
+        tracing::error!(%error, "a request could not be begun");
+        ApiError::internal("The request could not be begun.")
+    })??;
+    let mut vectors = Vec::with_capacity(pending.len());
+    for pending in pending {
+        match pending.wait().await {
+            Some(Ok(vector)) => vectors.push(vector),
+            Some(Err(error)) => return Err(failed(&error).into()),
+            None => return Err(stopped().into()),
+        }
+    }
+    Ok(Json(request.answer(&vectors, tokens)))
+}
+
+fn begin(
+    service: &Service,
+    tenant: Tenant,
+    body: &[u8],
+) -> Result<(EmbeddingsRequest, Vec<PendingEmbedding>, u64), ApiError> {
+    let request = EmbeddingsRequest::parse(body)?;
+    let target = service
+        .models()
+        .find(&request.model)
+        .ok_or_else(|| ApiError::unknown_model(&request.model))?;
+    request.check_dimensions(service.engine().config().hidden_size)?;
+    let start_by = Instant::now() + service.options().queue_timeout;
+    let mut pending = Vec::with_capacity(request.inputs.len());
+    let mut count = 0;
+    for input in &request.inputs {
+        let mut asked = EmbedRequest::new(tokens(service.text(), input)?);
+        count += asked.input.len() as u64;
+        asked.adapter = target.adapter();
+        asked.pooling = Pooling::Last;
+        asked.tenant = tenant;
+        asked.cache_salt = tenant.0;
+        asked.start_by = Some(start_by);
+        let taken = service.engine().embed(asked);
+        pending.push(taken.map_err(|error| refused(error, &request.model))?);
+    }
+    Ok((request, pending, count))
+}

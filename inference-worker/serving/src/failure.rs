@@ -1,0 +1,96 @@
+//! Errors of engine and models as a client sees them.
+
+use crate::models::ModelError;
+use axum::http::{header, StatusCode};
+use axum::response::{IntoResponse, Response};
+use axum::Json;
+use openledger_engine::{StepError, SubmitError};
+use openledger_openai::ApiError;
+
+/// An error on its way out.
+#[derive(Debug)]
+pub struct Failure(pub ApiError);
+
+impl From<ApiError> for Failure {
+    fn from(error: ApiError) -> Self {
+        Failure(error)
+    }
+}
+
+impl IntoResponse for Failure {
+    fn into_response(self) -> Response {
+        let status =
+            StatusCode::from_u16(self.0.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        let mut response = (status, Json(self.0.body())).into_response();
+        if let Some(seconds) = self.0.retry_after {
+            response
+                .headers_mut()
+                .insert(header::RETRY_AFTER, seconds.into());
+        }
+        response
+    }
+}
+
+/// An error's message as a sentence.
+fn sentence(error: &dyn std::fmt::Display) -> String {
+    let message = error.to_string();
+    let mut letters = message.chars();
+    match letters.next() {
+        Some(first) => format!("{}{}.", first.to_uppercase(), letters.as_str()),
+        None => message,
+    }
+}
+
+/// A request that the engine does not take.
+pub(crate) fn refused(error: SubmitError, model: &str) -> ApiError {
+    match error {
+        SubmitError::QueueFull { retry_after, .. } => {
+            ApiError::busy(sentence(&error), retry_after.as_secs().max(1))
+        }
+        SubmitError::Stopped => ApiError::unavailable("The engine has stopped."),
+        // Unloaded between its name and its turn.
+        SubmitError::UnknownAdapter(_) => ApiError::unknown_model(model),
+        SubmitError::PromptTooLong { .. } => {
+            ApiError::invalid("context_length_exceeded", sentence(&error))
+        }
+        error => ApiError::invalid("invalid_request", sentence(&error)),
+    }
+}
+
+/// A request that the engine took and could not finish.
+pub(crate) fn failed(error: &StepError) -> ApiError {
+    match error {
+        StepError::Expired => ApiError::busy("No place came free in time. Try again.", 5),
+        StepError::Constraint(_) => ApiError::unprocessable("constraint_failed", sentence(error)),
+        error => {
+            tracing::error!(%error, "a request failed");
+            ApiError::internal("The answer failed.")
+        }
+    }
+}
+
+/// An engine that ended before an answer did.
+pub(crate) fn stopped() -> ApiError {
+    ApiError::unavailable("The engine stopped before the answer's end.")
+}
+
+impl From<ModelError> for ApiError {
+    fn from(error: ModelError) -> Self {
+        let message = sentence(&error);
+        match error {
+            ModelError::NoFolder => {
+                ApiError::new(403, "invalid_request_error", "no_folder", message)
+            }
+            ModelError::Outside => ApiError::value("lora_path", message),
+            ModelError::BaseName(_) | ModelError::Loaded(_) | ModelError::Name(_) => {
+                ApiError::value("lora_name", message)
+            }
+            ModelError::Changed(_) => ApiError::new(409, "conflict_error", "changed", message),
+            ModelError::Unknown(name) => ApiError::unknown_model(&name),
+            // Paths are for the operator, who is the only one to come here.
+            ModelError::Files(_) | ModelError::Engine(_) => {
+                ApiError::unprocessable("adapter_unusable", message)
+            }
+        }
+    }
+}

@@ -1,0 +1,93 @@
+//! The routes, and what every request must be like.
+
+use crate::failure::Failure;
+use crate::server::Service;
+use crate::{admin, completions, embeddings, status};
+use axum::body::{to_bytes, Body};
+use axum::extract::{Request, State};
+use axum::http::{header, Method};
+use axum::middleware::{self, Next};
+use axum::response::Response;
+use axum::routing::{get, post};
+use axum::Router;
+use openledger_engine::Tenant;
+use openledger_openai::limits::BODY_BYTES;
+use openledger_openai::ApiError;
+
+pub(crate) fn router(service: Service) -> Router {
+    let paths = Router::new()
+        .route("/v1/chat/completions", post(completions::chat))
+        .route("/v1/completions", post(completions::text))
+        .route("/v1/embeddings", post(embeddings::embed))
+        .route("/v1/models", get(status::models))
+        .route("/v1/models/{*name}", get(status::model))
+        .route("/v1/load_lora_adapter", post(admin::load))
+        .route("/v1/unload_lora_adapter", post(admin::unload))
+        .route("/health", get(status::health))
+        .route("/ready", get(status::ready))
+        .method_not_allowed_fallback(status::not_allowed)
+        .fallback(status::unknown);
+    let paths = match service.options().metrics.clone() {
+        Some(metrics) => paths.route(
+            "/metrics",
+            get(move || {
+                let metrics = metrics.clone();
+                async move { metrics.render() }
+            }),
+        ),
+        None => paths,
+    };
+    paths
+        .layer(middleware::from_fn_with_state(service.clone(), admit))
+        .with_state(service)
+}
+
+/// Paths under `/v1` that only the operator asks for, by a key of its own.
+fn is_admin(path: &str) -> bool {
+    path.ends_with("_lora_adapter")
+}
+
+/// Lets in who has a key, reads the body within its bounds, and says on whose behalf it is.
+async fn admit(
+    State(service): State<Service>,
+    request: Request,
+    next: Next,
+) -> Result<Response, Failure> {
+    let path = request.uri().path();
+    let mut tenant = Tenant::default();
+    if path.starts_with("/v1/") && !is_admin(path) {
+        if let Some(keys) = &service.options().keys {
+            let holder = keys.holder(request.headers());
+            // Holders of different keys share the engine evenly and learn nothing of each other.
+            tenant = Tenant(holder.ok_or_else(ApiError::unauthorized)?);
+        }
+    }
+    if request.method() != Method::POST {
+        return Ok(next.run(request).await);
+    }
+    let kind = request.headers().get(header::CONTENT_TYPE);
+    let kind = kind.and_then(|kind| kind.to_str().ok()).unwrap_or_default();
+    let kind = kind.split(';').next().unwrap_or_default().trim();
+    if !kind.eq_ignore_ascii_case("application/json") {
+        // A web page of another origin can send anything else without asking first.
+        return Err(ApiError::new(
+            415,
+            "invalid_request_error",
+            "unsupported_media_type",
+            "Send the body with the header `content-type: application/json`.",
+        )
+        .into());
+    }
+    if service.is_stopping() {
+        return Err(ApiError::unavailable("The server is shutting down.").into());
+    }
+    let (mut parts, body) = request.into_parts();
+    let read = to_bytes(body, BODY_BYTES);
+    let body = tokio::time::timeout(service.options().body_timeout, read)
+        .await
+        .map_err(|_| ApiError::too_slow())?
+        // Whatever broke a connection, nobody is there to be told; the limit is what remains.
+        .map_err(|_| ApiError::too_large(BODY_BYTES))?;
+    parts.extensions.insert(tenant);
+    Ok(next.run(Request::from_parts(parts, Body::from(body))).await)
+}

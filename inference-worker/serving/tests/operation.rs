@@ -1,0 +1,402 @@
+//! Everything around answers: models, embeddings, keys, limits, connections, the end.
+
+mod common;
+
+use base64::{engine::general_purpose::STANDARD, Engine as _};
+use common::*;
+use openledger_engine::EngineOptions;
+use openledger_serving::{Keys, Options};
+use serde_json::{json, Value};
+use std::time::Duration;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+const TEXT: &str = "/v1/completions";
+const LOAD: &str = "/v1/load_lora_adapter";
+const UNLOAD: &str = "/v1/unload_lora_adapter";
+
+#[tokio::test]
+async fn models_should_be_listed_and_nothing_else_answer_for_them() {
+    let scene = Scene::new().await;
+    let (status, list) = scene.get("/v1/models").await;
+    assert_eq!(status, 200);
+    let names: Vec<&str> = list["data"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|m| m["id"].as_str().unwrap())
+        .collect();
+    assert_eq!(names, [BASE, "blue", "red"]);
+    let (_, red) = scene.get("/v1/models/red").await;
+    assert_eq!((&red["parent"], &red["id"]), (&json!(BASE), &json!("red")));
+    assert_eq!(scene.get("/v1/models/tiny").await.1["parent"], Value::Null);
+    assert_eq!(scene.get("/v1/models/green").await.0, 404);
+    let mut body = prompt("Hi");
+    let mut answers = Vec::new();
+    for model in [BASE, "red", "blue"] {
+        body["model"] = json!(model);
+        answers.push(scene.ok(TEXT, &body).await["choices"][0]["text"].clone());
+    }
+    assert!(answers[0] != answers[1] && answers[1] != answers[2] && answers[0] != answers[2]);
+    for model in ["green", "", "Tiny", "tiny "] {
+        body["model"] = json!(model);
+        let (status, error) = scene.post(TEXT, &body).await;
+        assert!(
+            status == 404 || model.is_empty() && status == 400,
+            "{model}: {error}"
+        );
+    }
+    assert_eq!(scene.get("/v1/nothing").await.0, 404);
+    assert_eq!(scene.get(TEXT).await.0, 405);
+    assert_eq!(scene.get("/health").await.0, 200);
+}
+
+#[tokio::test]
+async fn embeddings_should_be_unit_vectors_that_depend_on_text_and_model() {
+    let scene = Scene::new().await;
+    let path = "/v1/embeddings";
+    let body = json!({"model": BASE, "input": ["The harbour", "Prices", "The harbour"]});
+    let answer = scene.ok(path, &body).await;
+    let vectors: Vec<Vec<f64>> = answer["data"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|entry| serde_json::from_value(entry["embedding"].clone()).unwrap())
+        .collect();
+    assert_eq!(vectors[0].len(), config().hidden_size);
+    assert_eq!(vectors[0], vectors[2]);
+    assert_ne!(vectors[0], vectors[1]);
+    let length: f64 = vectors[0].iter().map(|v| v * v).sum();
+    assert!((length - 1.0).abs() < 1e-5);
+    let mut red = body.clone();
+    red["model"] = json!("red");
+    assert_ne!(scene.ok(path, &red).await["data"], answer["data"]);
+    let ids = text(None).count_text("The harbour").unwrap();
+    let body = json!({"model": BASE, "input": ids, "encoding_format": "base64"});
+    let answer = scene.ok(path, &body).await;
+    assert_eq!(answer["usage"]["prompt_tokens"], ids.len());
+    let bytes = STANDARD
+        .decode(answer["data"][0]["embedding"].as_str().unwrap())
+        .unwrap();
+    let first = f32::from_le_bytes(bytes[..4].try_into().unwrap());
+    assert!((f64::from(first) - vectors[0][0]).abs() < 1e-6);
+    for wrong in [
+        json!({"model": BASE, "input": "a", "dimensions": 3}),
+        json!({"model": BASE, "input": "a", "more": 3}),
+        json!({"model": BASE, "input": [999_999]}),
+        json!({"model": BASE}),
+    ] {
+        assert_eq!(scene.post(path, &wrong).await.0, 400, "{wrong}");
+    }
+    let wrong = json!({"model": "green", "input": "a"});
+    assert_eq!(scene.post(path, &wrong).await.0, 404);
+}
+
+#[tokio::test]
+async fn the_operator_should_load_replace_and_unload() {
+    let scene = Scene::new().await;
+    write_adapter(&scene.folder.path().join("more/green"), 3);
+    write_adapter(&scene.folder.path().join("other"), 4);
+    let load = json!({"lora_name": "green", "lora_path": "more/green"});
+    assert_eq!(scene.post(LOAD, &load).await.0, 401);
+    assert_eq!(
+        scene
+            .post_as(LOAD, &load, Some("not-the-operators-key"))
+            .await
+            .0,
+        401
+    );
+    assert_eq!(scene.post_as(LOAD, &load, Some(ADMIN)).await.0, 200);
+    let mut body = prompt("Hi");
+    body["model"] = json!("green");
+    let green = scene.ok(TEXT, &body).await["choices"].clone();
+    // The name is taken.
+    assert_eq!(scene.post_as(LOAD, &load, Some(ADMIN)).await.0, 400);
+    let absolute = scene.folder.path().join("other");
+    let replace = json!({"lora_name": "green", "lora_path": absolute, "load_inplace": true});
+    assert_eq!(scene.post_as(LOAD, &replace, Some(ADMIN)).await.0, 200);
+    assert_ne!(scene.ok(TEXT, &body).await["choices"], green);
+    let unload = json!({"lora_name": "green"});
+    assert_eq!(scene.post_as(UNLOAD, &unload, None).await.0, 401);
+    assert_eq!(scene.post_as(UNLOAD, &unload, Some(ADMIN)).await.0, 200);
+    assert_eq!(scene.post(TEXT, &body).await.0, 404);
+    assert_eq!(scene.post_as(UNLOAD, &unload, Some(ADMIN)).await.0, 404);
+    let base = json!({"lora_name": BASE, "lora_path": "red"});
+    assert_eq!(scene.post_as(LOAD, &base, Some(ADMIN)).await.0, 400);
+}
+
+#[tokio::test]
+async fn only_folders_below_the_allowed_one_should_be_loaded() {
+    let scene = Scene::new().await;
+    let outside = tempfile::tempdir().unwrap();
+    write_adapter(outside.path(), 3);
+    let link = scene.folder.path().join("link");
+    std::os::unix::fs::symlink(outside.path(), &link).unwrap();
+    std::os::unix::fs::symlink(
+        scene.folder.path().join("red"),
+        scene.folder.path().join("inside"),
+    )
+    .unwrap();
+    std::fs::create_dir(scene.folder.path().join("broken")).unwrap();
+    std::fs::write(scene.folder.path().join("broken/adapter_config.json"), "{").unwrap();
+    let load = |path: String| json!({"lora_name": "green", "lora_path": path});
+    for path in [
+        outside.path().display().to_string(),
+        "..".into(),
+        "red/..".into(),
+        "red/../../etc".into(),
+        "./../red/../..".into(),
+        "/".into(),
+        "".into(),
+        ".".into(),
+        "link".into(),
+        "inside".into(),
+        "missing".into(),
+        "red/adapter_config.json".into(),
+        "red\0".into(),
+        scene.folder.path().display().to_string(),
+    ] {
+        let (status, error) = scene.post_as(LOAD, &load(path.clone()), Some(ADMIN)).await;
+        assert_eq!(status, 400, "{path}: {error}");
+        assert_eq!(error["error"]["param"], "lora_path");
+    }
+    let (status, _) = scene
+        .post_as(LOAD, &load("broken".into()), Some(ADMIN))
+        .await;
+    assert_eq!(status, 422);
+    assert!(scene.models.find("green").is_none());
+}
+
+#[tokio::test]
+async fn keys_should_be_asked_for_where_there_are_some() {
+    let keys = Keys::new(&["a-clients-own-secret"]);
+    let options = Options {
+        keys,
+        ..Options::default()
+    };
+    let scene = Scene::with(None, EngineOptions::default(), options).await;
+    let body = prompt("Hi");
+    let (status, error) = scene.post(TEXT, &body).await;
+    assert_eq!(
+        (status, &error["error"]["code"]),
+        (401, &json!("invalid_api_key"))
+    );
+    assert_eq!(scene.post_as(TEXT, &body, Some(ADMIN)).await.0, 401);
+    assert_eq!(
+        scene
+            .post_as(TEXT, &body, Some("a-clients-own-secret"))
+            .await
+            .0,
+        200
+    );
+    assert_eq!(scene.get("/v1/models").await.0, 401);
+    assert_eq!(scene.get("/health").await.0, 200);
+    assert_eq!(scene.get("/ready").await.0, 200);
+    // A client is not the operator.
+    let load = json!({"lora_name": "x", "lora_path": "red"});
+    assert_eq!(
+        scene
+            .post_as(LOAD, &load, Some("a-clients-own-secret"))
+            .await
+            .0,
+        401
+    );
+}
+
+#[tokio::test]
+async fn what_is_too_much_should_be_refused_clearly() {
+    let options = EngineOptions {
+        max_requests: 1,
+        ..EngineOptions::default()
+    };
+    let scene = Scene::with(Some("qwen3.jinja"), options, Options::default()).await;
+    let error = |answer: (u16, Value)| (answer.0, answer.1["error"]["code"].clone());
+    let long = prompt(&"harbour ".repeat(5_000));
+    assert_eq!(
+        error(scene.post(TEXT, &long).await),
+        (400, json!("context_length_exceeded"))
+    );
+    let large = prompt(&"x".repeat(2 << 20));
+    assert_eq!(
+        error(scene.post(TEXT, &large).await),
+        (413, json!("request_too_large"))
+    );
+    let mut two = prompt("Hi");
+    two["n"] = json!(2);
+    let response = scene
+        .client
+        .post(scene.url(TEXT))
+        .json(&two)
+        .send()
+        .await
+        .unwrap();
+    assert_eq!(response.status(), 429);
+    assert!(
+        response.headers()["retry-after"]
+            .to_str()
+            .unwrap()
+            .parse::<u64>()
+            .unwrap()
+            >= 1
+    );
+    let plain = scene
+        .client
+        .post(scene.url(TEXT))
+        .body(prompt("Hi").to_string());
+    assert_eq!(plain.send().await.unwrap().status(), 415);
+    let deep = format!("{{\"model\":\"tiny\",\"prompt\":{}", "[".repeat(100_000));
+    let request = scene
+        .client
+        .post(scene.url(TEXT))
+        .header("content-type", "application/json");
+    let response = request.body(deep).send().await.unwrap();
+    assert_eq!(response.status(), 400);
+    // The rest is unharmed.
+    scene.idle().await;
+    scene.ok(TEXT, &prompt("Hi")).await;
+}
+
+#[tokio::test]
+async fn a_client_that_leaves_should_free_what_it_used() {
+    let scene = Scene::new().await;
+    let mut body = prompt("The harbour");
+    body["max_tokens"] = json!(2000);
+    body["ignore_eos"] = json!(true);
+    body["n"] = json!(4);
+    for stream in [true, false] {
+        body["stream"] = json!(stream);
+        let text = body.to_string();
+        let mut socket = TcpStream::connect(scene.address).await.unwrap();
+        let head = format!(
+            "POST {TEXT} HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n",
+            text.len()
+        );
+        socket.write_all(head.as_bytes()).await.unwrap();
+        socket.write_all(text.as_bytes()).await.unwrap();
+        while scene.engine.stats().running == 0 {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        let before = scene.engine.stats().cancelled;
+        drop(socket);
+        scene.idle().await;
+        assert!(scene.engine.stats().cancelled > before, "stream: {stream}");
+    }
+}
+
+#[tokio::test]
+async fn a_reader_that_does_not_read_should_be_left_alone() {
+    let options = Options {
+        slow_reader: Duration::from_millis(300),
+        ..Options::default()
+    };
+    let scene = Scene::with(None, EngineOptions::default(), options).await;
+    let mut body = prompt("The harbour");
+    body["max_tokens"] = json!(1900);
+    body["ignore_eos"] = json!(true);
+    body["n"] = json!(16);
+    body["logprobs"] = json!(20);
+    body["stream"] = json!(true);
+    let text = body.to_string();
+    let socket = tokio::net::TcpSocket::new_v4().unwrap();
+    socket.set_recv_buffer_size(4096).unwrap();
+    let mut socket = socket.connect(scene.address).await.unwrap();
+    let head = format!(
+        "POST {TEXT} HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n",
+        text.len()
+    );
+    socket.write_all(head.as_bytes()).await.unwrap();
+    socket.write_all(text.as_bytes()).await.unwrap();
+    while scene.engine.stats().running == 0 {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    let before = scene.engine.stats().finished;
+    // Nothing is read, and others are served meanwhile.
+    scene.ok(TEXT, &prompt("Hi")).await;
+    scene.idle().await;
+    assert!(
+        scene.engine.stats().finished < before + 17,
+        "the slow answers were cancelled"
+    );
+    assert!(scene.engine.stats().cancelled > 0);
+    drop(socket);
+}
+
+#[tokio::test]
+async fn idle_connections_should_harm_nobody() {
+    let options = Options {
+        connections: 8,
+        body_timeout: Duration::from_millis(200),
+        ..Options::default()
+    };
+    let scene = Scene::with(None, EngineOptions::default(), options).await;
+    let mut sockets = Vec::new();
+    for at in 0..200 {
+        let mut socket = TcpStream::connect(scene.address).await.unwrap();
+        if at % 2 == 0 {
+            // Headers that never end.
+            let _ = socket
+                .write_all(b"POST /v1/completions HTTP/1.1\r\nhost: x\r\n")
+                .await;
+        }
+        sockets.push(socket);
+        if at % 50 == 49 {
+            scene.ok(TEXT, &prompt("Hi")).await;
+        }
+    }
+    // A body that never comes is not waited for long.
+    let mut slow = TcpStream::connect(scene.address).await.unwrap();
+    slow.write_all(b"POST /v1/completions HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ncontent-length: 99\r\n\r\n{").await.unwrap();
+    let mut answer = vec![0; 12];
+    slow.read_exact(&mut answer).await.unwrap();
+    assert_eq!(answer, b"HTTP/1.1 408");
+    scene.ok(TEXT, &prompt("Hi")).await;
+}
+
+#[tokio::test]
+async fn stopping_should_let_answers_end_and_take_no_new_ones() {
+    let mut scene = Scene::new().await;
+    let mut body = prompt("The harbour");
+    body["max_tokens"] = json!(600);
+    body["ignore_eos"] = json!(true);
+    let request = scene.client.post(scene.url(TEXT)).json(&body);
+    let running = tokio::spawn(async move { request.send().await.unwrap().json::<Value>().await });
+    while scene.engine.stats().running == 0 {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    let address = scene.address;
+    scene.stop().await;
+    let answer = running.await.unwrap().unwrap();
+    assert_eq!(answer["usage"]["completion_tokens"], 600);
+    assert!(TcpStream::connect(address).await.is_err());
+    assert!(!scene.engine.is_running());
+}
+
+#[tokio::test]
+async fn a_dead_engine_should_not_be_ready() {
+    let scene = Scene::new().await;
+    assert_eq!(scene.get("/ready").await.0, 200);
+    // Routes of their own: the server itself ends with its engine.
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let router = scene.server.router();
+    let serving = tokio::spawn(async move { axum::serve(listener, router).await });
+    let engine = scene.engine.clone();
+    tokio::task::spawn_blocking(move || engine.shutdown())
+        .await
+        .unwrap();
+    let ready = scene
+        .client
+        .get(format!("http://{address}/ready"))
+        .send()
+        .await
+        .unwrap();
+    assert_eq!(ready.status(), 503);
+    assert!(ready.text().await.unwrap().contains("engine"));
+    let asked = scene
+        .client
+        .post(format!("http://{address}{TEXT}"))
+        .json(&prompt("Hi"))
+        .send();
+    assert_eq!(asked.await.unwrap().status(), 503);
+    serving.abort();
+}
