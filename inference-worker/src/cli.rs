@@ -277,6 +277,13 @@ pub struct ServeArgs {
     /// Memory for adapters read ahead or lately, MiB.
     #[arg(long, value_name = "MIB", default_value_t = 1024)]
     pub host_memory: usize,
+    /// What computes.
+    #[command(flatten)]
+    pub device: DeviceArgs,
+    /// Parts into which every layer is divided, each computed by its own share of the threads; on the CPU
+    /// alone.
+    #[arg(long, value_name = "RANKS", default_value_t = 1)]
+    pub tensor_parallel: usize,
     /// Threads that compute; all cores when absent.
     #[arg(long)]
     pub threads: Option<usize>,

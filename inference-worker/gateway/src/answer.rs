@@ -6,7 +6,7 @@ use crate::{
     gateway::{Ask, Gateway},
     lanes::{Came, LaneGuard, LaneState, Owed, Pending, UNDER_WAY},
     metrics,
-    upstream::{AskError, Endpoint, Event, ReceiptEvent},
+    upstream::{AskError, Endpoint, Event, Part, ReceiptEvent},
     voucher::{voucher, Order, CHUNK},
     GatewayError,
 };
@@ -110,7 +110,7 @@ struct Chunk {
 pub async fn answer(
     gateway: &Gateway,
     question: &Question,
-    sink: &mpsc::Sender<String>,
+    sink: &mpsc::Sender<Part>,
 ) -> Result<Answer, GatewayError> {
     let _in_flight = metrics::InFlight::begin();
     let result = run(gateway, question, sink).await;
@@ -128,7 +128,7 @@ pub async fn answer(
 async fn run(
     gateway: &Gateway,
     question: &Question,
-    sink: &mpsc::Sender<String>,
+    sink: &mpsc::Sender<Part>,
 ) -> Result<Answer, GatewayError> {
     // A lane is worth waiting for only when the first voucher can be paid.
     let first = question
@@ -166,7 +166,7 @@ async fn run(
 struct Run<'a> {
     gateway: &'a Gateway,
     question: &'a Question,
-    sink: &'a mpsc::Sender<String>,
+    sink: &'a mpsc::Sender<Part>,
     guard: LaneGuard,
     state: LaneState,
     /// Whether the client was sent any of the answer.
@@ -345,8 +345,8 @@ impl Run<'_> {
                 }
             };
             let broken = match event {
-                Ok(Some(Event::Delta(delta))) if text.len() + delta.len() <= longest => {
-                    text.push_str(&delta);
+                Ok(Some(Event::Delta(delta))) if text.len() + delta.text.len() <= longest => {
+                    text.push_str(&delta.text);
                     self.shown = true;
                     // A closed sink is noticed above.
                     let _ = sink.send(delta).await;

@@ -19,6 +19,9 @@ pub enum GatewayError {
         /// What to do about it.
         message: String,
     },
+    /// The request is not understood, or asks for what cannot be.
+    #[error("{0}")]
+    Request(#[from] openledger_openai::ApiError),
     /// No such model.
     #[error("the model `{0}` is not served by this channel's worker; GET /v1/models lists those that are")]
     UnknownModel(String),
@@ -185,6 +188,7 @@ impl GatewayError {
     pub fn status(&self) -> u16 {
         match self {
             GatewayError::BadRequest { .. } | GatewayError::TooLong { .. } => 400,
+            GatewayError::Request(error) => error.status,
             GatewayError::OverBudget { .. }
             | GatewayError::Channel { .. }
             | GatewayError::TooDear { .. } => 402,
@@ -214,6 +218,7 @@ impl GatewayError {
     pub fn code(&self) -> &str {
         match self {
             GatewayError::BadRequest { code, .. } => code,
+            GatewayError::Request(error) => &error.code,
             GatewayError::TooLong { .. } => "context_length_exceeded",
             GatewayError::OverBudget { .. } => "insufficient_quota",
             GatewayError::Channel { .. } => "channel_unusable",
@@ -259,6 +264,7 @@ impl GatewayError {
         };
         let param = match self {
             GatewayError::BadRequest { param, .. } => param.clone(),
+            GatewayError::Request(error) => error.param.clone(),
             GatewayError::UnknownModel(_) => Some("model".to_owned()),
             GatewayError::TooLong { .. } => Some("messages".to_owned()),
             _ => None,

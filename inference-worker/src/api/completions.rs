@@ -1,9 +1,6 @@
 //! `/v1/chat/completions` and `/v1/completions`, whole and as server-sent events.
 
-use super::{
-    error::ApiError,
-    openai::{usage, CompletionRequest, Endpoint},
-};
+use super::error::ApiError;
 use crate::serve::{
     admission::Payment,
     answer::{self, End, Piece},
@@ -20,7 +17,12 @@ use axum::{
     Json,
 };
 use openledger_metering::SignedVoucher;
-use serde_json::{json, Value};
+use openledger_openai::{
+    answer::{Choice, Head, Usage},
+    Completion, Endpoint, Prompt,
+};
+use openledger_serving::reader::Delta;
+use serde_json::Value;
 use std::{
     convert::Infallible,
     time::{SystemTime, UNIX_EPOCH},
@@ -51,26 +53,46 @@ async fn complete(
     headers: HeaderMap,
     body: Bytes,
 ) -> Result<Response, ApiError> {
-    let request = CompletionRequest::parse(endpoint, &body)?;
+    let request = Completion::parse(endpoint, &body)?;
+    one_answer(&request)?;
     let payment = payment(&headers)?;
     let pieces = answer::begin(&service, &request, &body, payment).await?;
     let head = Head {
         endpoint,
-        id: format!(
-            "{}-{}",
-            endpoint.id_prefix(),
-            hex::encode(rand::random::<[u8; 12]>())
-        ),
+        id: Head::id_of(endpoint, &hex::encode(rand::random::<[u8; 12]>())),
         created: SystemTime::now()
             .duration_since(UNIX_EPOCH)
             .map_or(0, |since| since.as_secs()),
         model: request.model,
+        fingerprint: None,
     };
+    let scored = request.logprobs.is_some();
     if request.stream {
-        Ok(stream(head, pieces))
+        Ok(stream(head, scored, pieces))
     } else {
-        whole(head, pieces).await
+        whole(&head, scored, pieces).await
     }
+}
+
+/// Refuses what one voucher does not pay for.
+fn one_answer(request: &Completion) -> Result<(), ApiError> {
+    let inputs = match &request.prompt {
+        Prompt::Messages(_) => 1,
+        Prompt::Inputs(inputs) => inputs.len(),
+    };
+    if request.n != 1 || inputs != 1 {
+        return Err(ApiError::invalid(
+            "unsupported_value",
+            "`n` must be 1, and `prompt` one prompt: each answer has a voucher of its own.",
+        ));
+    }
+    if request.echo {
+        return Err(ApiError::invalid(
+            "unsupported_value",
+            "`echo` is not supported: a receipt is for what the model writes.",
+        ));
+    }
+    Ok(())
 }
 
 /// Reads voucher and salt from the headers.
@@ -126,83 +148,25 @@ fn payment(headers: &HeaderMap) -> Result<Payment, ApiError> {
     })
 }
 
-/// What every chunk of an answer repeats.
-struct Head {
-    endpoint: Endpoint,
-    id: String,
-    created: u64,
-    model: String,
-}
-
-impl Endpoint {
-    fn id_prefix(self) -> &'static str {
-        match self {
-            Endpoint::Chat => "chatcmpl",
-            Endpoint::Text => "cmpl",
-        }
-    }
-
-    fn object(self, chunk: bool) -> &'static str {
-        match (self, chunk) {
-            (Endpoint::Chat, true) => "chat.completion.chunk",
-            (Endpoint::Chat, false) => "chat.completion",
-            (Endpoint::Text, _) => "text_completion",
-        }
-    }
-}
-
-impl Head {
-    fn object(&self, chunk: bool, choices: Value) -> Value {
-        json!({
-            "id": self.id,
-            "object": self.endpoint.object(chunk),
-            "created": self.created,
-            "model": self.model,
-            "choices": choices,
-        })
-    }
-
-    fn delta(&self, text: &str, first: bool) -> Value {
-        let choice = match self.endpoint {
-            Endpoint::Chat if first => json!({
-                "index": 0, "delta": { "role": "assistant", "content": text }, "finish_reason": null
-            }),
-            Endpoint::Chat => {
-                json!({ "index": 0, "delta": { "content": text }, "finish_reason": null })
-            }
-            Endpoint::Text => json!({ "index": 0, "text": text, "finish_reason": null }),
-        };
-        self.object(true, json!([choice]))
-    }
-
-    fn finish(&self, end: &End) -> Value {
-        let reason = end.finish_reason();
-        let choice = match self.endpoint {
-            Endpoint::Chat => json!({ "index": 0, "delta": {}, "finish_reason": reason }),
-            Endpoint::Text => json!({ "index": 0, "text": "", "finish_reason": reason }),
-        };
-        self.object(true, json!([choice]))
-    }
-}
-
-fn stream(head: Head, mut pieces: mpsc::Receiver<Piece>) -> Response {
+fn stream(head: Head, scored: bool, mut pieces: mpsc::Receiver<Piece>) -> Response {
     let events = async_stream::stream! {
-        let mut first = true;
+        if let Some(opening) = head.opening(0) {
+            yield event(&opening);
+        }
         while let Some(piece) = pieces.recv().await {
             match piece {
-                Piece::Delta(text) => {
-                    yield event(&head.delta(&text, first));
-                    first = false;
+                Piece::Delta(delta) => {
+                    let logprobs = scored.then_some(delta.logprobs.as_slice());
+                    yield event(&head.delta(0, &delta.text, logprobs));
                 }
                 Piece::End(end) if end.outcome == openledger_primitives::receipt::Outcome::Failed => {
                     yield event(&failure(&end).body());
                     yield Ok(Event::default().data("[DONE]"));
                 }
                 Piece::End(end) => {
-                    yield event(&head.finish(&end));
+                    yield event(&head.ending(0, end.finish()));
                     // Usage is always sent: it is what the receipt charges.
-                    let mut last = head.object(true, json!([]));
-                    last["usage"] = usage(end.tokens_in, end.tokens_out);
+                    let mut last = head.usage(usage(&end));
                     last["openledger"] = end.openledger.clone();
                     yield event(&last);
                     yield Ok(Event::default().data("[DONE]"));
@@ -215,26 +179,40 @@ fn stream(head: Head, mut pieces: mpsc::Receiver<Piece>) -> Response {
         .into_response()
 }
 
-async fn whole(head: Head, mut pieces: mpsc::Receiver<Piece>) -> Result<Response, ApiError> {
-    let mut text = String::new();
+/// What the receipt charges.
+fn usage(end: &End) -> Usage {
+    Usage {
+        prompt_tokens: end.tokens_in.into(),
+        completion_tokens: end.tokens_out.into(),
+    }
+}
+
+async fn whole(
+    head: &Head,
+    scored: bool,
+    mut pieces: mpsc::Receiver<Piece>,
+) -> Result<Response, ApiError> {
+    let mut all = Delta::default();
     while let Some(piece) = pieces.recv().await {
         match piece {
-            Piece::Delta(delta) => text.push_str(&delta),
+            Piece::Delta(delta) => {
+                all.text.push_str(&delta.text);
+                all.logprobs.extend(delta.logprobs);
+            }
             Piece::End(end) if end.outcome == openledger_primitives::receipt::Outcome::Failed => {
                 return Err(failure(&end));
             }
             Piece::End(end) => {
-                let reason = end.finish_reason();
-                let choice = match head.endpoint {
-                    Endpoint::Chat => json!({
-                        "index": 0,
-                        "message": { "role": "assistant", "content": text },
-                        "finish_reason": reason,
-                    }),
-                    Endpoint::Text => json!({ "index": 0, "text": text, "finish_reason": reason }),
+                // Calls of tools stay text: the receipt is for what the model wrote, and the gateway
+                // takes them out.
+                let choice = Choice {
+                    index: 0,
+                    text: all.text,
+                    tool_calls: Vec::new(),
+                    logprobs: scored.then_some(all.logprobs),
+                    finish: end.finish(),
                 };
-                let mut body = head.object(false, json!([choice]));
-                body["usage"] = usage(end.tokens_in, end.tokens_out);
+                let mut body = head.whole(&[choice], usage(&end));
                 body["openledger"] = end.openledger.clone();
                 return Ok(Json(body).into_response());
             }

@@ -16,7 +16,23 @@ pub struct ApiError {
     code: String,
     message: String,
     retry_after: Option<u64>,
-    openledger: Option<Value>,
+    param: Option<String>,
+    openledger: Option<Box<Value>>,
+}
+
+impl From<openledger_openai::ApiError> for ApiError {
+    fn from(error: openledger_openai::ApiError) -> Self {
+        let status = StatusCode::from_u16(error.status);
+        ApiError {
+            status: status.unwrap_or(StatusCode::INTERNAL_SERVER_ERROR),
+            kind: error.kind,
+            code: error.code.into_owned(),
+            message: error.message,
+            retry_after: error.retry_after,
+            param: error.param,
+            openledger: None,
+        }
+    }
 }
 
 impl ApiError {
@@ -84,17 +100,17 @@ impl ApiError {
 
     /// Adds the receipt of a failed request.
     pub fn with_receipt(mut self, openledger: Value) -> Self {
-        self.openledger = Some(openledger);
+        self.openledger = Some(Box::new(openledger));
         self
     }
 
     /// The body: `{"error": {...}, "openledger": {...}}`.
     pub fn body(&self) -> Value {
         let mut body = json!({
-            "error": { "message": self.message, "type": self.kind, "code": self.code, "param": null }
+            "error": { "message": self.message, "type": self.kind, "code": self.code, "param": self.param }
         });
         if let (Some(receipt), Some(object)) = (&self.openledger, body.as_object_mut()) {
-            object.insert("openledger".into(), receipt.clone());
+            object.insert("openledger".into(), Value::clone(receipt));
         }
         body
     }
@@ -111,6 +127,7 @@ impl ApiError {
             code: code.into(),
             message: message.into(),
             retry_after: None,
+            param: None,
             openledger: None,
         }
     }

@@ -2,7 +2,6 @@
 
 pub mod completions;
 pub mod error;
-pub mod openai;
 pub mod status;
 
 use crate::serve::Service;
@@ -11,9 +10,10 @@ use axum::{
     routing::{get, post},
     Router,
 };
+use openledger_openai::limits::BODY_BYTES;
 
-/// Bytes of a request's body at most.
-const MAX_BODY: usize = 1 << 20;
+/// Bytes of a request's body that are read; what is above the API's own limit is refused in its words.
+const MAX_BODY: usize = 2 * BODY_BYTES;
 
 /// The routes.
 pub fn router(service: Service) -> Router {

@@ -4,7 +4,7 @@ use super::run::{arena_pages, stop, MIB};
 use crate::cli::{NamedAdapter, ServeArgs};
 use anyhow::{bail, ensure, Context, Result};
 use openledger_engine::{Engine, EngineOptions};
-use openledger_model::{ModelConfig, Weights};
+use openledger_model::{Checkpoint, ModelConfig};
 use openledger_serving::{metrics, Keys, Models, Options, Server};
 use openledger_text::TextModel;
 use std::{
@@ -78,15 +78,19 @@ type Pin = Box<dyn FnOnce() -> Result<()> + Send>;
 fn start(args: &ServeArgs, name: &str, options: Options) -> Result<(Server, Vec<(String, Pin)>)> {
     let config = ModelConfig::from_dir(&args.base)
         .with_context(|| format!("the base model in {}", args.base.display()))?;
-    let weights = Weights::load(&args.base, &config)?;
+    let weights = Checkpoint::open(&args.base, &config)?;
     let text = TextModel::from_dir(&args.base)?;
+    let backend = args.device.backend();
+    let pages = |mib| arena_pages(&config, &backend, mib);
     let engine = Engine::start(
         &config,
         weights,
         EngineOptions {
+            backend: backend.clone(),
+            tensor_parallel: args.tensor_parallel,
             threads: args.threads,
             max_context: args.max_context,
-            arena_pages: args.device_memory.map(|mib| arena_pages(&config, mib)),
+            arena_pages: args.device_memory.map(pages),
             host_bytes: args.host_memory.saturating_mul(MIB),
             max_running: args.max_batch,
             max_step_rows: args.max_batch.saturating_mul(4).max(256),

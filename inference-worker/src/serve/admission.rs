@@ -12,18 +12,17 @@ use super::{
     promises::{Outstanding, Promise},
     sentence, Service,
 };
-use crate::api::{
-    error::ApiError,
-    openai::{CompletionRequest, Prompt},
-};
+use crate::api::error::ApiError;
 use openledger_metering::{
     admit as admit_voucher, journal::LaneGuard, verify, LaneHead, Refusal, SignedVoucher,
     VoucherContext,
 };
+use openledger_openai::Completion;
 use openledger_primitives::{
     voucher::{request_commit, EvidenceClass, Voucher},
     Balance, BlockNumber, Digest, PublicKey,
 };
+use openledger_serving::ask::prompts;
 use serde_json::Value;
 use std::sync::Arc;
 
@@ -44,6 +43,8 @@ pub struct Admitted {
     pub served: Arc<Served>,
     /// The prompt; on a continued answer, with what was generated.
     pub prompt: Vec<u32>,
+    /// Tokens at the prompt's end that were generated.
+    pub answered: usize,
     /// Prompt tokens to charge.
     pub tokens_in: u32,
     /// Most output tokens that the voucher pays for.
@@ -59,7 +60,7 @@ pub struct Admitted {
 /// Admits a request, or says why not. A refusal consumes nothing.
 pub async fn admit(
     service: &Service,
-    request: &CompletionRequest,
+    request: &Completion,
     body: &[u8],
     payment: &Payment,
 ) -> Result<Admitted, ApiError> {
@@ -123,7 +124,7 @@ pub async fn admit(
             "The chain accepts no claim of this worker on the lane. Use another lane.",
         ));
     }
-    let (prompt, tokens_in) = prompt_of(service, &served, request, payment).await?;
+    let (prompt, answered, tokens_in) = prompt_of(service, &served, request, payment).await?;
     let exposure_room = service
         .facts
         .exposure_room()
@@ -188,6 +189,7 @@ pub async fn admit(
     Ok(Admitted {
         served,
         prompt,
+        answered,
         tokens_in,
         limit,
         start_block: now,
@@ -266,18 +268,18 @@ async fn channel_of(service: &Service, voucher: &Voucher) -> Result<Channel, Api
         })
 }
 
-/// The tokens to go on from, and how many of them are charged.
+/// The tokens to go on from, how many of them at the end were generated, and how many are charged.
 async fn prompt_of(
     service: &Service,
     served: &Served,
-    request: &CompletionRequest,
+    request: &Completion,
     payment: &Payment,
-) -> Result<(Vec<u32>, u32), ApiError> {
-    let (prompt, tokens_in) = match &payment.continues {
+) -> Result<(Vec<u32>, usize, u32), ApiError> {
+    let (prompt, answered, tokens_in) = match &payment.continues {
         None => {
-            let prompt = tokenize(service, request.prompt.clone()).await?;
+            let prompt = tokenize(service, request.clone()).await?;
             let count = u32::try_from(prompt.len()).unwrap_or(u32::MAX);
-            (prompt, count)
+            (prompt, 0, count)
         }
         // The prompt was charged with the first voucher.
         Some(receipt) => {
@@ -296,7 +298,7 @@ async fn prompt_of(
                         "This worker has no such answer on this lane to go on from. Ask again from the start.",
                     )
                 })?;
-            (stopped.tokens, 0)
+            (stopped.tokens, stopped.answered, 0)
         }
     };
     let context = service.engine.context();
@@ -309,22 +311,19 @@ async fn prompt_of(
             ),
         ));
     }
-    Ok((prompt, tokens_in))
+    Ok((prompt, answered, tokens_in))
 }
 
 /// Tokenizes off the threads that serve connections: a long prompt takes its time.
-async fn tokenize(service: &Service, prompt: Prompt) -> Result<Vec<u32>, ApiError> {
+async fn tokenize(service: &Service, request: Completion) -> Result<Vec<u32>, ApiError> {
     let text = service.text.clone();
-    tokio::task::spawn_blocking(move || match &prompt {
-        Prompt::Messages(messages) => text.count_prompt(messages),
-        Prompt::Text(prompt) => text.count_text(prompt),
-    })
-    .await
-    .map_err(|error| {
+    let prompts = tokio::task::spawn_blocking(move || prompts(&text, &request));
+    let mut prompts = prompts.await.map_err(|error| {
         tracing::error!(%error, "the tokenizer");
         ApiError::internal("The prompt could not be read.")
-    })?
-    .map_err(|error| ApiError::invalid("invalid_prompt", error.to_string()))
+    })??;
+    // One: more were refused before.
+    Ok(prompts.pop().unwrap_or_default())
 }
 
 /// Where the lane stands: as the journal has it, or as chain and consumer agree where the chain is

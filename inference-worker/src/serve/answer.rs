@@ -10,12 +10,17 @@ use super::{
     sources::{self, Found},
     Service,
 };
-use crate::api::{error::ApiError, openai::CompletionRequest};
-use openledger_engine::{Event, FinishReason, Request, Sampling, SubmitError, Tenant, TokenStream};
+use crate::api::error::ApiError;
+use openledger_engine::{Event, FinishReason, SubmitError, Tenant, TokenStream};
 use openledger_metering::{journal::LaneGuard, Charge, DeliveredReceipt, LaneHead, SignedReceipt};
+use openledger_openai::{answer::Finish, Completion};
 use openledger_primitives::{
     receipt::{attribution_root, output_commit, BackendClass, Outcome, Receipt},
     BlockNumber, ChannelId, Digest, FORMAT_VERSION,
+};
+use openledger_serving::{
+    ask::{client_seed, engine_request},
+    reader::{Delta, Reader},
 };
 use serde_json::{json, Value};
 use std::{
@@ -34,8 +39,8 @@ const CONTINUED_FROM: u32 = 64;
 /// What an answer consists of, in order: deltas, then one end.
 #[derive(Clone, Debug)]
 pub enum Piece {
-    /// More text.
-    Delta(String),
+    /// More of it.
+    Delta(Delta),
     /// The end; the receipt is on disk.
     End(Box<End>),
 }
@@ -61,11 +66,11 @@ const NO_SOURCES: &str =
                           later, or another worker.";
 
 impl End {
-    /// OpenAI's `finish_reason`.
-    pub fn finish_reason(&self) -> &'static str {
+    /// Why it ended, in OpenAI's words.
+    pub fn finish(&self) -> Finish {
         match self.outcome {
-            Outcome::Length => "length",
-            _ => "stop",
+            Outcome::Length => Finish::Length,
+            _ => Finish::Stop,
         }
     }
 }
@@ -90,6 +95,9 @@ struct Work {
     tokens_in: u32,
     /// Prompt, then what is generated.
     tokens: Vec<u32>,
+    /// Tokens of it that an earlier voucher paid for the generation of.
+    answered: usize,
+    reader: Reader,
     started: Instant,
     start_block: BlockNumber,
     stream: TokenStream,
@@ -105,13 +113,14 @@ struct Work {
 /// dropped the computation ends, and what was delivered until then is charged.
 pub async fn begin(
     service: &Service,
-    request: &CompletionRequest,
+    request: &Completion,
     body: &[u8],
     payment: Payment,
 ) -> Result<mpsc::Receiver<Piece>, ApiError> {
     let Admitted {
         served,
         prompt,
+        answered,
         tokens_in,
         limit,
         start_block,
@@ -119,26 +128,46 @@ pub async fn begin(
         lane,
     } = admission::admit(service, request, body, &payment).await?;
     let limit = request.max_tokens.map_or(limit, |asked| asked.min(limit));
-    let mut engine_request = Request::new(prompt.clone(), limit as usize);
-    engine_request.adapter = served.adapter;
-    engine_request.sampling = Sampling {
-        temperature: request.temperature,
-        top_p: request.top_p,
-        ..Sampling::GREEDY
+    // Grammars take their time, which the threads of connections do not have.
+    let prepared = {
+        let (service, request, prompt) = (service.clone(), request.clone(), prompt.clone());
+        tokio::task::spawn_blocking(move || {
+            let (text, begun) = (&service.text, prompt.len().saturating_sub(answered));
+            let before = text
+                .tokenizer()
+                .decode(prompt.get(begun..).unwrap_or_default());
+            let before = before.unwrap_or_default();
+            let reader = Reader::after(text, &request, &before)
+                .map_err(|error| openledger_openai::ApiError::value("stop", error.to_string()))?;
+            let asked = engine_request(
+                &service.engine,
+                text,
+                &service.guides,
+                &request,
+                prompt,
+                answered,
+                Some(limit),
+            )?;
+            Ok::<_, openledger_openai::ApiError>((asked, reader))
+        })
     };
-    engine_request.seed = match request.seed {
+    let (mut asked, reader) = prepared.await.map_err(|error| {
+        tracing::error!(%error, "a request could not be prepared");
+        ApiError::internal("The request could not be prepared.")
+    })??;
+    asked.adapter = served.adapter;
+    asked.seed = match request.sampling.seed {
         Some(seed) => client_seed(seed),
         None => payment.voucher.voucher.seed(),
     };
-    engine_request.stop_tokens = service.engine.config().eos_token_ids.clone();
     // Channels share the engine evenly, and none learns from its speed what another asked.
     let channel = channel_digest(payment.voucher.voucher.channel);
-    engine_request.tenant = Tenant(channel);
-    engine_request.cache_salt = channel;
+    asked.tenant = Tenant(channel);
+    asked.cache_salt = channel;
     let started = Instant::now();
     // Longer than a client should have to wait for its turn.
-    engine_request.start_by = Some(started + PATIENCE);
-    let stream = service.engine.submit(engine_request).map_err(refused)?;
+    asked.start_by = Some(started + PATIENCE);
+    let stream = service.engine.submit(asked).map_err(refused)?;
     if let Some(receipt) = &payment.continues {
         service.continuations.forget(receipt);
     }
@@ -154,6 +183,8 @@ pub async fn begin(
         payment,
         tokens_in,
         tokens: prompt,
+        answered,
+        reader,
         started,
         start_block,
         stream,
@@ -168,7 +199,6 @@ pub async fn begin(
 impl Work {
     async fn run(mut self, pieces: mpsc::Sender<Piece>) {
         let mut data = None;
-        let mut decoder = self.service.text.stream();
         let mut text = String::new();
         let mut generated = 0u32;
         let mut first_token_ms = None;
@@ -188,7 +218,7 @@ impl Work {
                     first_token_ms.get_or_insert_with(|| millis(self.started));
                     generated = generated.saturating_add(1);
                     self.tokens.push(token.id);
-                    match decoder.push(token.id) {
+                    match self.reader.token(&token) {
                         Ok(delta) if delta.is_empty() => {}
                         Ok(delta) => {
                             // Nothing is delivered whose sources could not be told afterwards.
@@ -198,7 +228,7 @@ impl Work {
                                     Err(outcome) => break (outcome, [0; 32]),
                                 }
                             }
-                            text.push_str(&delta);
+                            text.push_str(&delta.text);
                             // A client that stops reading must not hold lane and bond for ever.
                             let piece = Piece::Delta(delta);
                             if pieces.send_timeout(piece, PATIENCE).await.is_err() {
@@ -227,7 +257,7 @@ impl Work {
                 None => break (Outcome::Failed, [0; 32]),
             }
         };
-        if let Ok(tail) = decoder.finish() {
+        if let Ok(tail) = self.reader.rest() {
             if !tail.is_empty() && self.data.is_some() && outcome != Outcome::Failed {
                 match self.opened(&pieces).await {
                     Ok(opened) => data = Some(opened),
@@ -236,7 +266,7 @@ impl Work {
             }
             let is_told = data.is_some() || self.served.training.is_none();
             if !tail.is_empty() && outcome != Outcome::Failed && is_told {
-                text.push_str(&tail);
+                text.push_str(&tail.text);
                 let _ = pieces.send_timeout(Piece::Delta(tail), PATIENCE).await;
             }
         }
@@ -344,6 +374,7 @@ impl Work {
         let Computed {
             outcome,
             text,
+            generated,
             fingerprint_root,
             first_token_ms,
             ..
@@ -395,6 +426,7 @@ impl Work {
                 lane: voucher.lane,
                 revision: served.revision,
                 tokens: self.tokens.clone(),
+                answered: self.answered.saturating_add(generated as usize),
             };
             service.continuations.keep(receipt.hash(), stopped);
         }
@@ -454,13 +486,6 @@ fn channel_digest(channel: ChannelId) -> Digest {
     let mut digest = [0; 32];
     digest[..8].copy_from_slice(&channel.to_le_bytes());
     digest
-}
-
-/// The client's seed as the sampler's key: little-endian, padded with zeros.
-fn client_seed(seed: i64) -> [u8; 32] {
-    let mut key = [0; 32];
-    key[..8].copy_from_slice(&seed.to_le_bytes());
-    key
 }
 
 fn millis(since: Instant) -> u32 {

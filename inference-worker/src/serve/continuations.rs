@@ -20,6 +20,8 @@ pub struct Continuation {
     pub revision: RevisionId,
     /// Prompt and everything generated so far.
     pub tokens: Vec<u32>,
+    /// How many of them, at the end, were generated.
+    pub answered: usize,
 }
 
 /// By the hash of the receipt that the answer stopped with. In memory only: after a restart the
@@ -83,6 +85,7 @@ mod tests {
             lane: 0,
             revision: 7,
             tokens: vec![0; tokens],
+            answered: 0,
         }
     }
 

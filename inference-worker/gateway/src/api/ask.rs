@@ -1,23 +1,22 @@
 //! From a request to a question with counts and prices.
 
-use super::request::{Prompt, Request};
+use super::request::check_tools;
 use crate::{answer::Question, gateway::Gateway, GatewayError};
+use openledger_openai::Completion;
 
 /// Resolves the model, counts the prompt and fixes how much may be answered.
 pub(super) async fn question(
     gateway: &Gateway,
-    request: &Request,
+    request: &Completion,
 ) -> Result<Question, GatewayError> {
     let model = gateway.catalogue.find(&request.model).await?;
     gateway.max_price.check(&request.model, &model.terms)?;
+    check_tools(request, &model.base.text)?;
     let base = model.base.clone();
-    let prompt = request.prompt.clone();
-    let tokens_in = tokio::task::spawn_blocking(move || match &prompt {
-        Prompt::Messages(messages) => base.count_messages(messages),
-        Prompt::Text(text) => base.count_prompt(text),
-    })
-    .await
-    .map_err(|error| GatewayError::Text(error.to_string()))??;
+    let counted = request.clone();
+    let tokens_in = tokio::task::spawn_blocking(move || base.count_prompt(&counted))
+        .await
+        .map_err(|error| GatewayError::Text(error.to_string()))??;
     let room = model.base.context.saturating_sub(tokens_in);
     if tokens_in == 0 {
         return Err(GatewayError::bad(
@@ -35,7 +34,9 @@ pub(super) async fn question(
     let max_tokens = request.max_tokens.unwrap_or(room).min(room);
     Ok(Question {
         endpoint: request.endpoint,
-        body: request.canonical(model.info.revision, max_tokens).into(),
+        body: request
+            .canonical(&model.info.revision.to_string(), max_tokens)
+            .into(),
         tokens_in,
         max_tokens,
         model,

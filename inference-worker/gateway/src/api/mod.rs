@@ -2,10 +2,10 @@
 
 mod access;
 mod ask;
+mod present;
 mod reply;
 mod request;
 mod routes;
 
 pub use access::{Access, ApiKey, Denied};
-pub use request::{Request, Sampling};
 pub use routes::{metrics_router, router, serve};

@@ -1,9 +1,11 @@
 //! Answers in the shape of OpenAI's API, with the field `openledger` beside it.
 
+use super::present::Rest;
 use crate::{
     answer::{Answer, Question},
-    upstream::Endpoint,
+    upstream::{Endpoint, Part},
 };
+use openledger_openai::{answer::Finish, ToolCall};
 use openledger_primitives::{ChannelId, Digest};
 use parity_scale_codec::Encode;
 use rand::RngCore;
@@ -43,22 +45,48 @@ impl Reply {
     }
 
     /// The whole answer at once.
-    pub(super) fn whole(&self, text: &str, answer: &Answer) -> Value {
+    pub(super) fn whole(
+        &self,
+        part: &Part,
+        calls: &[ToolCall],
+        finish: Finish,
+        answer: &Answer,
+    ) -> Value {
         let (object, mut choice) = match self.endpoint {
-            Endpoint::Chat => (
-                "chat.completion",
-                json!({"message": {"role": "assistant", "content": text, "refusal": null}}),
-            ),
-            Endpoint::Text => ("text_completion", json!({"text": text})),
+            Endpoint::Chat => {
+                let mut message =
+                    json!({"role": "assistant", "content": part.text, "refusal": null});
+                if !calls.is_empty() {
+                    message["tool_calls"] = calls.iter().map(ToolCall::to_json).collect();
+                    if part.text.is_empty() {
+                        message["content"] = Value::Null;
+                    }
+                }
+                ("chat.completion", json!({"message": message}))
+            }
+            Endpoint::Text => ("text_completion", json!({"text": part.text})),
         };
         choice["index"] = json!(0);
-        choice["logprobs"] = Value::Null;
-        choice["finish_reason"] = json!(finish(answer));
+        choice["logprobs"] = part.logprobs.clone();
+        choice["finish_reason"] = json!(finish.as_str());
         let mut body = self.head(object);
         body.insert("choices".into(), json!([choice]));
         body.insert("usage".into(), usage(answer));
         body.insert("openledger".into(), self.openledger(answer));
         Value::Object(body)
+    }
+
+    /// The name of a call of the answer.
+    pub(super) fn call_id(&self, position: usize) -> String {
+        let digits = self.id.split_once('-').map_or("", |(_, digits)| digits);
+        format!("call_{digits}{position:02x}")
+    }
+
+    /// The event of a whole call.
+    pub(super) fn call(&self, position: usize, call: &ToolCall) -> Value {
+        let mut value = call.to_json();
+        value["index"] = json!(position);
+        self.event(json!({"delta": {"tool_calls": [value]}}), None)
     }
 
     /// The first event of a chat stream; text streams have none.
@@ -67,21 +95,23 @@ impl Reply {
             .then(|| self.event(json!({"delta": {"role": "assistant", "content": ""}}), None))
     }
 
-    /// An event with text.
-    pub(super) fn delta(&self, text: &str) -> Value {
-        match self.endpoint {
-            Endpoint::Chat => self.event(json!({"delta": {"content": text}}), None),
-            Endpoint::Text => self.event(json!({"text": text}), None),
-        }
+    /// An event with more of the answer.
+    pub(super) fn delta(&self, part: &Part) -> Value {
+        let mut choice = match self.endpoint {
+            Endpoint::Chat => json!({"delta": {"content": part.text}}),
+            Endpoint::Text => json!({"text": part.text}),
+        };
+        choice["logprobs"] = part.logprobs.clone();
+        self.event(choice, None)
     }
 
     /// The event that ends the answer; it carries the receipts.
-    pub(super) fn ending(&self, answer: &Answer) -> Value {
+    pub(super) fn ending(&self, finish: Finish, answer: &Answer) -> Value {
         let choice = match self.endpoint {
             Endpoint::Chat => json!({"delta": {}}),
             Endpoint::Text => json!({"text": ""}),
         };
-        let mut event = self.event(choice, Some(finish(answer)));
+        let mut event = self.event(choice, Some(finish.as_str()));
         event["openledger"] = self.openledger(answer);
         event
     }
@@ -103,7 +133,9 @@ impl Reply {
 
     fn event(&self, mut choice: Value, finish: Option<&str>) -> Value {
         choice["index"] = json!(0);
-        choice["logprobs"] = Value::Null;
+        if choice.get("logprobs").is_none() {
+            choice["logprobs"] = Value::Null;
+        }
         choice["finish_reason"] = json!(finish);
         let mut body = self.head(self.streamed());
         body.insert("choices".into(), json!([choice]));
@@ -162,11 +194,14 @@ pub(super) fn receipt_id(answer: &Answer) -> Option<Digest> {
     answer.receipts.last().map(|accepted| accepted.id)
 }
 
-fn finish(answer: &Answer) -> &'static str {
-    if answer.complete {
-        "stop"
+/// Why an answer ended, from its receipts and what was made of its text.
+pub(super) fn finish(answer: &Answer, rest: &Rest) -> Finish {
+    if !rest.calls.is_empty() {
+        Finish::ToolCalls
+    } else if answer.complete || rest.stopped {
+        Finish::Stop
     } else {
-        "length"
+        Finish::Length
     }
 }
 

@@ -3,14 +3,15 @@
 use super::{
     access::Access,
     ask,
-    reply::{receipt_id, Reply},
-    request::Request,
+    present::{append, Presenter},
+    reply::{finish, receipt_id, Reply},
+    request::{read, syntax},
 };
 use crate::{
     answer::{answer, Answer, Question},
     gateway::Gateway,
     metrics,
-    upstream::Endpoint,
+    upstream::{Endpoint, Part},
     GatewayError,
 };
 use axum::{
@@ -23,6 +24,7 @@ use axum::{
     Json, Router,
 };
 use metrics_exporter_prometheus::PrometheusHandle;
+use openledger_openai::{sse, Completion};
 use serde_json::{json, Value};
 use std::{convert::Infallible, future::Future, net::SocketAddr, sync::Arc};
 use tokio::{net::TcpListener, sync::mpsc, task::JoinHandle};
@@ -109,7 +111,7 @@ async fn text(State(gateway): State<Arc<Gateway>>, body: Bytes) -> Result<Respon
 
 /// The answer as it is being made: pieces of text, then the result.
 struct Running {
-    pieces: mpsc::Receiver<String>,
+    pieces: mpsc::Receiver<Part>,
     result: JoinHandle<Result<Answer, GatewayError>>,
 }
 
@@ -131,8 +133,8 @@ async fn asked(
     gateway: &Gateway,
     endpoint: Endpoint,
     body: &[u8],
-) -> Result<(Request, Question), GatewayError> {
-    let request = Request::parse(endpoint, body)?;
+) -> Result<(Completion, Question), GatewayError> {
+    let request = read(endpoint, body)?;
     let question = ask::question(gateway, &request).await?;
     Ok((request, question))
 }
@@ -153,14 +155,21 @@ async fn complete(
     headers.insert("openledger-channel", gateway.channel().into());
     headers.insert("openledger-revision", question.model.info.revision.into());
     headers.insert("openledger-terms", question.model.terms.index.into());
+    let mut presenter = Presenter::new(&request, syntax(&question.model.base.text))?;
     let mut running = start(gateway, question);
     if request.stream {
-        return stream(reply, request.include_usage, headers, running).await;
+        return stream(reply, presenter, request.include_usage, headers, running).await;
     }
-    let mut text = String::new();
+    let mut whole = Part::default();
     while let Some(piece) = running.pieces.recv().await {
-        text.push_str(&piece);
+        if let Some(part) = presenter.push(piece) {
+            whole.text.push_str(&part.text);
+            append(&mut whole.logprobs, part.logprobs);
+        }
     }
+    let rest = presenter.end(|call| reply.call_id(call));
+    whole.text.push_str(&rest.part.text);
+    append(&mut whole.logprobs, rest.part.logprobs.clone());
     let answer = joined(running.result).await?;
     if let Some(id) = receipt_id(&answer) {
         if let Ok(value) = HeaderValue::from_str(&hex::encode(id)) {
@@ -170,13 +179,15 @@ async fn complete(
     if let Ok(value) = HeaderValue::from_str(&answer.fee().to_string()) {
         headers.insert("openledger-fee", value);
     }
-    Ok((headers, Json(reply.whole(&text, &answer))).into_response())
+    let body = reply.whole(&whole, &rest.calls, finish(&answer, &rest), &answer);
+    Ok((headers, Json(body)).into_response())
 }
 
 /// Streams the answer. What goes wrong before the first piece is an ordinary error with its status;
 /// after it, an event with `error`, and the stream ends without `[DONE]`.
 async fn stream(
     reply: Reply,
+    mut presenter: Presenter,
     include_usage: bool,
     headers: HeaderMap,
     mut running: Running,
@@ -186,57 +197,68 @@ async fn stream(
         // Nothing will come: either it failed, or the answer is empty.
         let answer = joined(running.result).await?;
         let mut events: Vec<Value> = reply.opening().into_iter().collect();
-        events.push(reply.ending(&answer));
-        if include_usage {
-            events.push(reply.usage(&answer));
-        }
-        let body: String = events
-            .iter()
-            .map(|event| format!("data: {event}\n\n"))
-            .chain(["data: [DONE]\n\n".to_owned()])
-            .collect();
-        return Ok(event_stream(headers, Body::from(body)));
+        events.extend(last_events(&reply, presenter, include_usage, &answer));
+        let body: String = events.iter().map(sse::event).collect();
+        return Ok(event_stream(headers, Body::from(body + sse::DONE)));
     }
     let (out, events) = mpsc::channel::<Result<Bytes, Infallible>>(PIECES);
     tokio::spawn(async move {
-        let send = |value: String| out.send(Ok(Bytes::from(format!("data: {value}\n\n"))));
+        let send = |text: String| out.send(Ok(Bytes::from(text)));
         if let Some(opening) = reply.opening() {
-            if send(opening.to_string()).await.is_err() {
+            if send(sse::event(&opening)).await.is_err() {
                 return;
             }
         }
         let mut next = first;
         while let Some(piece) = next {
-            // The client is gone: dropping the pieces ends the answer.
-            if send(reply.delta(&piece).to_string()).await.is_err() {
-                return;
+            if let Some(part) = presenter.push(piece) {
+                // The client is gone: dropping the pieces ends the answer.
+                if send(sse::event(&reply.delta(&part))).await.is_err() {
+                    return;
+                }
             }
             next = tokio::select! {
                 piece = running.pieces.recv() => piece,
                 () = out.closed() => return,
             };
         }
-        let last = match joined(running.result).await {
+        let last: String = match joined(running.result).await {
             Ok(answer) => {
-                let mut last = vec![reply.ending(&answer).to_string()];
-                if include_usage {
-                    last.push(reply.usage(&answer).to_string());
-                }
-                last.push("[DONE]".to_owned());
-                last
+                let events = last_events(&reply, presenter, include_usage, &answer);
+                let text: String = events.iter().map(sse::event).collect();
+                text + sse::DONE
             }
-            Err(error) => vec![error.body().to_string()],
+            Err(error) => sse::event(&error.body()),
         };
-        for value in last {
-            if send(value).await.is_err() {
-                return;
-            }
-        }
+        // Whoever is gone now misses what was journaled anyway.
+        let _ = send(last).await;
     });
     Ok(event_stream(
         headers,
         Body::from_stream(ReceiverStream::new(events)),
     ))
+}
+
+/// What comes after the last text of a stream.
+fn last_events(
+    reply: &Reply,
+    presenter: Presenter,
+    include_usage: bool,
+    answer: &Answer,
+) -> Vec<Value> {
+    let rest = presenter.end(|call| reply.call_id(call));
+    let mut events = Vec::new();
+    if rest.part != Part::default() {
+        events.push(reply.delta(&rest.part));
+    }
+    for (position, call) in rest.calls.iter().enumerate() {
+        events.push(reply.call(position, call));
+    }
+    events.push(reply.ending(finish(answer, &rest), answer));
+    if include_usage {
+        events.push(reply.usage(answer));
+    }
+    events
 }
 
 fn event_stream(mut headers: HeaderMap, body: Body) -> Response {

@@ -5,12 +5,13 @@ mod names;
 use crate::{voucher::Terms, GatewayError};
 use names::Names;
 use openledger_chain::{apis::models::RevisionInfo, AccountId, ChainClient};
+use openledger_openai::{Completion, Input, Prompt, Tool};
 use openledger_primitives::{
     revision::{ModelRef, RevisionStatus},
     Digest, RevisionId,
 };
 use openledger_store::Store;
-use openledger_text::{Message, TextModel};
+use openledger_text::{Conversation, TextModel};
 use serde_json::Value;
 use std::{
     collections::HashMap,
@@ -62,26 +63,40 @@ pub struct Catalogue {
 }
 
 impl BaseText {
-    /// Prompt tokens of a conversation.
+    /// Prompt tokens of a request, counted as the worker counts them.
     ///
     /// # Errors
-    /// [`GatewayError::BadRequest`] when the template refuses the messages.
-    pub fn count_messages(&self, messages: &[Message]) -> Result<u32, GatewayError> {
-        self.text
-            .count_prompt(messages)
-            .map(|ids| ids.len() as u32)
-            .map_err(|error| GatewayError::bad("invalid_messages", "messages", error.to_string()))
-    }
-
-    /// Prompt tokens of a plain prompt.
-    ///
-    /// # Errors
-    /// [`GatewayError::BadRequest`] when it cannot be encoded.
-    pub fn count_prompt(&self, prompt: &str) -> Result<u32, GatewayError> {
-        self.text
-            .count_text(prompt)
-            .map(|ids| ids.len() as u32)
-            .map_err(|error| GatewayError::bad("invalid_prompt", "prompt", error.to_string()))
+    /// [`GatewayError::BadRequest`] when the template refuses the messages, or the prompt cannot be
+    /// encoded.
+    pub fn count_prompt(&self, request: &Completion) -> Result<u32, GatewayError> {
+        let count = match &request.prompt {
+            Prompt::Messages(messages) => {
+                let tools: Vec<_> = request.tools.iter().map(Tool::to_json).collect();
+                let conversation = Conversation {
+                    messages,
+                    tools: &tools,
+                    variables: Some(&request.template),
+                    add_generation_prompt: true,
+                };
+                let ids = self.text.count_conversation(&conversation);
+                ids.map_err(|error| {
+                    GatewayError::bad("invalid_messages", "messages", error.to_string())
+                })?
+                .len()
+            }
+            Prompt::Inputs(inputs) => match inputs.first() {
+                Some(Input::Text(text)) => {
+                    let ids = self.text.count_text(text);
+                    ids.map_err(|error| {
+                        GatewayError::bad("invalid_prompt", "prompt", error.to_string())
+                    })?
+                    .len()
+                }
+                Some(Input::Tokens(ids)) => ids.len(),
+                None => 0,
+            },
+        };
+        Ok(u32::try_from(count).unwrap_or(u32::MAX))
     }
 
     /// Tokens of a delivered text in its canonical tokenisation.

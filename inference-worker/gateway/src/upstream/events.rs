@@ -21,8 +21,8 @@ const MAX_MESSAGE: usize = 500;
 /// What comes back on a request, piece by piece.
 #[derive(Debug)]
 pub enum Event {
-    /// Text.
-    Delta(String),
+    /// More of the answer.
+    Delta(Part),
     /// The receipt and what belongs to it.
     Receipt(Box<ReceiptEvent>),
     /// The worker failed; a receipt may say so.
@@ -32,6 +32,24 @@ pub enum Event {
         /// The receipt of fee zero.
         receipt: Option<Box<ReceiptEvent>>,
     },
+}
+
+/// More of an answer.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Part {
+    /// Text; it may be empty where log-probabilities are not.
+    pub text: String,
+    /// Log-probabilities of the tokens in it, in the shape of the endpoint; null without.
+    pub logprobs: Value,
+}
+
+impl From<&str> for Part {
+    fn from(text: &str) -> Self {
+        Part {
+            text: text.to_owned(),
+            logprobs: Value::Null,
+        }
+    }
 }
 
 /// A receipt as it arrives.
@@ -194,7 +212,13 @@ fn parse_event(value: &Value) -> Option<Event> {
         .pointer("/delta/content")
         .or_else(|| choice.get("text"))
         .and_then(Value::as_str)?;
-    (!text.is_empty()).then(|| Event::Delta(text.to_owned()))
+    let logprobs = choice.get("logprobs").cloned().unwrap_or(Value::Null);
+    (!text.is_empty() || !logprobs.is_null()).then(|| {
+        Event::Delta(Part {
+            text: text.to_owned(),
+            logprobs,
+        })
+    })
 }
 
 pub(super) fn parse_receipt(value: &Value) -> Option<ReceiptEvent> {
@@ -239,7 +263,7 @@ mod tests {
     #[test]
     fn text_comes_from_chat_and_text_events_alike() {
         let text = |json: &str| match parse_event(&serde_json::from_str(json).unwrap()) {
-            Some(Event::Delta(text)) => Some(text),
+            Some(Event::Delta(part)) => Some(part.text),
             _ => None,
         };
         assert_eq!(

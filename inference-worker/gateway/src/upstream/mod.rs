@@ -3,7 +3,8 @@
 mod body;
 mod events;
 
-pub use events::{Answering, Event, ReceiptEvent};
+pub use events::{Answering, Event, Part, ReceiptEvent};
+pub use openledger_openai::Endpoint;
 
 use crate::GatewayError;
 use bytes::Bytes;
@@ -41,25 +42,6 @@ impl Default for Limits {
             silence: Duration::from_secs(120),
             answer: Duration::from_secs(600),
             short: Duration::from_secs(10),
-        }
-    }
-}
-
-/// Which endpoint.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Endpoint {
-    /// `/v1/chat/completions`.
-    Chat,
-    /// `/v1/completions`.
-    Text,
-}
-
-impl Endpoint {
-    /// Its path.
-    pub fn path(self) -> &'static str {
-        match self {
-            Endpoint::Chat => "/v1/chat/completions",
-            Endpoint::Text => "/v1/completions",
         }
     }
 }
