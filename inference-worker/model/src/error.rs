@@ -110,12 +110,25 @@ pub enum ModelError {
 /// Shorthand for results of this crate.
 pub type Result<T> = std::result::Result<T, ModelError>;
 
+/// The most characters of somebody else's text in a message.
+const MAX_QUOTED: usize = 400;
+
+/// Somebody else's text, cut to what a message has room for.
+pub(crate) fn quoted(text: impl Into<String>) -> String {
+    let mut text = text.into();
+    if let Some((end, _)) = text.char_indices().nth(MAX_QUOTED) {
+        text.truncate(end);
+        text.push('…');
+    }
+    text
+}
+
 impl ModelError {
     /// An [`ModelError::Invalid`] with a formatted reason.
     pub(crate) fn invalid(what: &'static str, reason: impl Into<String>) -> Self {
         Self::Invalid {
             what,
-            reason: reason.into(),
+            reason: quoted(reason),
         }
     }
 
@@ -123,7 +136,7 @@ impl ModelError {
     pub(crate) fn unsupported(what: &'static str, feature: impl Into<String>) -> Self {
         Self::Unsupported {
             what,
-            feature: feature.into(),
+            feature: quoted(feature),
         }
     }
 }

@@ -12,7 +12,7 @@ use rand_chacha::ChaCha8Rng;
 use super::config::{LoraConfig, Plan, WHAT};
 use super::pair::{LayerLora, LoraPair};
 use crate::config::ModelConfig;
-use crate::error::{ModelError, Result};
+use crate::error::{quoted, ModelError, Result};
 use crate::folder;
 use crate::ops;
 use crate::site::Site;
@@ -100,6 +100,7 @@ impl Adapter {
             tensors::decode(name, &view, shape)
         })?;
         if let Some((name, _)) = views.pop_first() {
+            let name = quoted(name);
             return Err(ModelError::UnexpectedTensor { name });
         }
         Ok(Self {

@@ -10,6 +10,9 @@ use crate::config::ModelConfig;
 use crate::error::{ModelError, Result};
 use crate::site::Site;
 
+/// Most patterns of ranks or alphas.
+const MAX_PATTERNS: usize = 2048;
+
 pub(super) const WHAT: &str = "adapter_config.json";
 
 /// Fields that do not enter the forward pass, whatever they hold.
@@ -187,34 +190,29 @@ impl LoraConfig {
                 ));
             }
         }
-        let ranks = compiled("rank_pattern", &self.rank_pattern)?;
-        let alphas = compiled("alpha_pattern", &self.alpha_pattern)?;
-        let mut plan = Vec::with_capacity(model.num_hidden_layers);
-        let mut any = false;
-        for layer in 0..model.num_hidden_layers {
-            let mut sites = [None; 7];
-            for (site, slot) in Site::ALL.into_iter().zip(&mut sites) {
-                let module = site.path(layer);
-                if !chosen(&module) {
-                    continue;
-                }
-                any = true;
-                let rank = pick("rank_pattern", &ranks, &module)?.unwrap_or(self.r);
-                let alpha = pick("alpha_pattern", &alphas, &module)?.unwrap_or(self.alpha);
-                let divisor = if self.use_rslora {
-                    (rank as f64).sqrt()
-                } else {
-                    rank as f64
-                };
-                *slot = Some((rank, (alpha / divisor) as f32));
-            }
-            plan.push(sites);
-        }
-        if !any {
+        let places = (0..model.num_hidden_layers)
+            .flat_map(|layer| Site::ALL.map(|site| (layer, site, site.path(layer))));
+        let places: Vec<(usize, Site, String)> =
+            places.filter(|(_, _, module)| chosen(module)).collect();
+        if places.is_empty() {
             return Err(ModelError::invalid(
                 WHAT,
                 "target_modules match no linear layer",
             ));
+        }
+        let modules: Vec<&str> = places.iter().map(|(_, _, module)| &**module).collect();
+        let ranks = pick("rank_pattern", &self.rank_pattern, &modules)?;
+        let alphas = pick("alpha_pattern", &self.alpha_pattern, &modules)?;
+        let mut plan: Plan = vec![[None; 7]; model.num_hidden_layers];
+        for (((layer, site, _), rank), alpha) in places.iter().zip(ranks).zip(alphas) {
+            let rank = rank.unwrap_or(self.r);
+            let alpha = alpha.unwrap_or(self.alpha);
+            let divisor = if self.use_rslora {
+                (rank as f64).sqrt()
+            } else {
+                rank as f64
+            };
+            plan[*layer][site.index()] = Some((rank, (alpha / divisor) as f32));
         }
         Ok(plan)
     }
@@ -312,31 +310,36 @@ fn patterns<T>(
     }
 }
 
-fn compiled<T: Copy>(name: &str, patterns: &BTreeMap<String, T>) -> Result<Vec<(regex::Regex, T)>> {
-    patterns
-        .iter()
-        .map(|(pattern, value)| Ok((ending(name, pattern)?, *value)))
-        .collect()
-}
-
-/// The value of the pattern that matches. PEFT takes the first of several in the file's order; a
-/// JSON object has no order, so several that differ are refused.
+/// For each module the value of the pattern that matches it. PEFT takes the first of several in the
+/// file's order; a JSON object has no order, so several that differ are refused. Patterns are compiled
+/// one at a time: thousands at once would take gigabytes.
 fn pick<T: Copy + PartialEq>(
     name: &str,
-    patterns: &[(regex::Regex, T)],
-    module: &str,
-) -> Result<Option<T>> {
-    let mut matching = patterns
-        .iter()
-        .filter(|(pattern, _)| pattern.is_match(module));
-    let Some((_, first)) = matching.next() else {
-        return Ok(None);
-    };
-    if matching.any(|(_, value)| value != first) {
+    patterns: &BTreeMap<String, T>,
+    modules: &[&str],
+) -> Result<Vec<Option<T>>> {
+    if patterns.len() > MAX_PATTERNS {
+        let count = patterns.len();
         return Err(ModelError::invalid(
             WHAT,
-            format!("{name}: several patterns match {module}"),
+            format!("{name}: {count} patterns, at most {MAX_PATTERNS}"),
         ));
     }
-    Ok(Some(*first))
+    let mut found = vec![None; modules.len()];
+    for (pattern, value) in patterns {
+        let pattern = ending(name, pattern)?;
+        for (found, module) in found.iter_mut().zip(modules) {
+            if !pattern.is_match(module) {
+                continue;
+            }
+            if found.is_some_and(|other| other != *value) {
+                return Err(ModelError::invalid(
+                    WHAT,
+                    format!("{name}: several patterns match {module}"),
+                ));
+            }
+            *found = Some(*value);
+        }
+    }
+    Ok(found)
 }

@@ -10,6 +10,8 @@ use crate::error::{ModelError, Result};
 const MAX_PATTERN_BYTES: usize = 4096;
 /// Largest compiled pattern, bytes.
 const MAX_COMPILED_BYTES: usize = 1 << 20;
+/// Largest compiled pattern of one rank or alpha, of which there may be many.
+const MAX_KEY_COMPILED_BYTES: usize = 128 << 10;
 
 /// `target_modules` or `exclude_modules`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -98,15 +100,17 @@ impl Matcher<'_> {
 
 /// A pattern that must match a whole name.
 fn whole(field: &str, pattern: &str) -> Result<Regex> {
-    compile(field, pattern, format!("^(?:{pattern})$"))
+    let anchored = format!("^(?:{pattern})$");
+    compile(field, pattern, &anchored, MAX_COMPILED_BYTES)
 }
 
 /// A key of `rank_pattern` or `alpha_pattern`: it may match the end of a name, from a dot on.
 pub(super) fn ending(field: &str, pattern: &str) -> Result<Regex> {
-    compile(field, pattern, format!(r"^(?:.*\.)?(?:{pattern})$"))
+    let anchored = format!(r"^(?:.*\.)?(?:{pattern})$");
+    compile(field, pattern, &anchored, MAX_KEY_COMPILED_BYTES)
 }
 
-fn compile(field: &str, pattern: &str, anchored: String) -> Result<Regex> {
+fn compile(field: &str, pattern: &str, anchored: &str, most: usize) -> Result<Regex> {
     if pattern.len() > MAX_PATTERN_BYTES {
         return Err(ModelError::invalid(
             WHAT,
@@ -118,13 +122,9 @@ fn compile(field: &str, pattern: &str, anchored: String) -> Result<Regex> {
     }
     // Compiled alone first, so that an unbalanced parenthesis cannot undo the anchors.
     RegexBuilder::new(pattern)
-        .size_limit(MAX_COMPILED_BYTES)
+        .size_limit(most)
         .build()
-        .and_then(|_| {
-            RegexBuilder::new(&anchored)
-                .size_limit(MAX_COMPILED_BYTES)
-                .build()
-        })
+        .and_then(|_| RegexBuilder::new(anchored).size_limit(most).build())
         .map_err(|error| {
             ModelError::unsupported(WHAT, format!("{field}: pattern {pattern:?} ({error})"))
         })
