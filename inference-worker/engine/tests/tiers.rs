@@ -523,7 +523,8 @@ fn an_adapter_brought_ahead_should_be_there_when_it_is_asked_for_and_push_nobody
     assert_eq!(tokens(stream).len(), 3);
     let tiers = engine.stats().tiers;
     assert_eq!((tiers.device_hits, tiers.device_evictions), (1, 0));
-    assert_eq!(engine.stats().device_adapters, 3);
+    // A fourth has room where the device lays adapters out in less.
+    assert!(engine.stats().device_adapters >= 3);
 }
 
 #[test]
