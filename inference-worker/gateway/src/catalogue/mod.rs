@@ -22,6 +22,9 @@ use tokio::sync::Mutex;
 
 /// How long terms and the worker's list are taken as they were read.
 const FRESH: Duration = Duration::from_secs(6);
+/// How old the worker's list may be when a model is not in it: what was announced just now is found, and
+/// names that nobody serves cost at most one look at the chain in this time.
+const RECENT: Duration = Duration::from_secs(1);
 /// How long they are used when the chain cannot be read.
 const STALE: Duration = Duration::from_secs(600);
 
@@ -128,7 +131,7 @@ impl Catalogue {
     pub async fn list(&self) -> Result<Vec<(String, Arc<RevisionInfo>, Terms)>, GatewayError> {
         let mut cache = self.cache.lock().await;
         let mut models = Vec::new();
-        let served = self.infos(&mut cache).await?;
+        let served = self.infos(&mut cache, FRESH).await?;
         for info in &served {
             let label = info.label();
             let named = self.named(&mut cache, &served, &label).await?;
@@ -159,25 +162,38 @@ impl Catalogue {
     /// [`GatewayError::UnknownModel`] when the worker serves no such model.
     pub async fn find(&self, name: &str) -> Result<Model, GatewayError> {
         let mut cache = self.cache.lock().await;
-        let found = match name.parse::<RevisionId>() {
-            Ok(revision) if self.served(&mut cache).await?.contains(&revision) => {
-                self.info(&mut cache, revision, FRESH).await?
-            }
-            Ok(_) => None,
-            Err(_) => {
-                let served = self.infos(&mut cache).await?;
-                match self.named(&mut cache, &served, name).await? {
-                    Some(info) => self.info(&mut cache, info.revision, FRESH).await?,
-                    None => None,
-                }
-            }
-        };
+        let mut found = self.look_up(&mut cache, name, FRESH).await?;
+        if found.is_none() {
+            found = self.look_up(&mut cache, name, RECENT).await?;
+        }
         let info = found
             .filter(|info| info.status == RevisionStatus::Live)
             .ok_or_else(|| GatewayError::UnknownModel(name.to_owned()))?;
         let terms = self.terms(&mut cache, &info).await?;
         let base = self.base(&mut cache, info.base_manifest).await?;
         Ok(Model { info, terms, base })
+    }
+
+    /// The model of a name in the worker's list as it was read within `age`.
+    async fn look_up(
+        &self,
+        cache: &mut Cache,
+        name: &str,
+        age: Duration,
+    ) -> Result<Option<Arc<RevisionInfo>>, GatewayError> {
+        match name.parse::<RevisionId>() {
+            Ok(revision) if self.served(cache, age).await?.contains(&revision) => {
+                self.info(cache, revision, FRESH).await
+            }
+            Ok(_) => Ok(None),
+            Err(_) => {
+                let served = self.infos(cache, age).await?;
+                match self.named(cache, &served, name).await? {
+                    Some(info) => self.info(cache, info.revision, FRESH).await,
+                    None => Ok(None),
+                }
+            }
+        }
     }
 
     /// What a name means among `served`.
@@ -204,19 +220,27 @@ impl Catalogue {
         Ok(first.and_then(|adapter| names::newest(served, adapter)))
     }
 
-    /// What is served, by revision, as it was read within [`STALE`].
-    async fn infos(&self, cache: &mut Cache) -> Result<Vec<Arc<RevisionInfo>>, GatewayError> {
+    /// What is served by a list read within `age`, by revision, as each was read within [`STALE`].
+    async fn infos(
+        &self,
+        cache: &mut Cache,
+        age: Duration,
+    ) -> Result<Vec<Arc<RevisionInfo>>, GatewayError> {
         let mut infos = Vec::new();
-        for revision in self.served(cache).await? {
+        for revision in self.served(cache, age).await? {
             let info = self.info(cache, revision, STALE).await?;
             infos.extend(info.filter(|info| info.status == RevisionStatus::Live));
         }
         Ok(infos)
     }
 
-    async fn served(&self, cache: &mut Cache) -> Result<Vec<RevisionId>, GatewayError> {
+    async fn served(
+        &self,
+        cache: &mut Cache,
+        age: Duration,
+    ) -> Result<Vec<RevisionId>, GatewayError> {
         if let Some((read, served)) = &cache.served {
-            if read.elapsed() < FRESH {
+            if read.elapsed() < age {
                 return Ok(served.clone());
             }
         }
