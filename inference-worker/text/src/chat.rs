@@ -231,14 +231,19 @@ impl ChatTemplate {
         };
         let tools = match conversation.tools {
             [] => Value::from(()),
-            tools => Value::from_serialize(tools),
+            tools => tools
+                .iter()
+                .map(template_value)
+                .collect::<Result<Value>>()?,
         };
         let name = match self.environment.get_template(WITH_TOOLS) {
             Ok(_) if !conversation.tools.is_empty() => WITH_TOOLS,
             _ => NAME,
         };
+        let messages = serde_json::to_value(conversation.messages)
+            .map_err(|error| TextError::Template(error.to_string()))?;
         let own = context! {
-            messages => conversation.messages,
+            messages => template_value(&messages)?,
             tools => tools,
             documents => Value::from(()),
             add_generation_prompt => conversation.add_generation_prompt,
@@ -250,7 +255,7 @@ impl ChatTemplate {
         let result = match conversation.variables {
             // What the template is given by name cannot take the place of the conversation.
             Some(more) => {
-                let more = Value::from_serialize(more);
+                let more = map_value(more)?;
                 template.render_captured_to(context! { ..own, ..more }, &mut rendered)
             }
             None => template.render_captured_to(own, &mut rendered),
@@ -283,6 +288,31 @@ impl std::io::Write for Bounded {
     fn flush(&mut self) -> std::io::Result<()> {
         Ok(())
     }
+}
+
+/// A JSON value as templates see it. Not by `Value::from_serialize`: where any crate of a build turns
+/// on serde_json's `arbitrary_precision`, that makes a number a map with a private key.
+fn template_value(json: &Json) -> Result<Value> {
+    Ok(match json {
+        Json::Null => Value::from(()),
+        Json::Bool(truth) => Value::from(*truth),
+        Json::Number(number) => match (number.as_i64(), number.as_u64(), number.as_f64()) {
+            (Some(number), _, _) => Value::from(number),
+            (_, Some(number), _) => Value::from(number),
+            (_, _, Some(number)) if number.is_finite() => Value::from(number),
+            _ => return Err(TextError::Template(format!("{number} is out of range"))),
+        },
+        Json::String(text) => Value::from(text.as_str()),
+        Json::Array(list) => list.iter().map(template_value).collect::<Result<Value>>()?,
+        Json::Object(map) => map_value(map)?,
+    })
+}
+
+fn map_value(map: &Map<String, Json>) -> Result<Value> {
+    map.iter()
+        .map(|(key, json)| Ok((key.as_str(), template_value(json)?)))
+        .collect::<Result<Vec<_>>>()
+        .map(Value::from_iter)
 }
 
 /// The filter `tojson` as transformers has it; `ensure_ascii` is false there.

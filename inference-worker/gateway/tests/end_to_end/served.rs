@@ -196,11 +196,14 @@ async fn refusals(scene: &Scene) {
     unknown["model"] = json!("nobody");
     let mut tools = scene.chat(8);
     tools["tools"] = json!([{"type": "function"}]);
+    let mut audio = scene.chat(8);
+    audio["audio"] = json!({"voice": "alloy"});
     let mut long = scene.chat(8);
     long["messages"][0]["content"] = json!("again ".repeat(4_000));
     for (body, status, code) in [
         (unknown, 404, "model_not_found"),
-        (tools, 400, "unsupported_parameter"),
+        (tools, 400, "invalid_value"),
+        (audio, 400, "unsupported_parameter"),
         (long, 400, "context_length_exceeded"),
         (json!({"model": "small"}), 400, "missing_messages"),
     ] {
