@@ -1,7 +1,7 @@
 //! The command line.
 
 use crate::{
-    commands::versions::VersionName,
+    commands::{bench::args::BenchArgs, versions::VersionName},
     storage::{Kind, RemoteArgs, StoreArgs},
 };
 use clap::{Args, Parser, Subcommand};
@@ -45,7 +45,7 @@ pub enum Command {
     Generate(GenerateArgs),
     /// Check a receipt against its voucher and the worker's key.
     VerifyReceipt(VerifyReceiptArgs),
-    /// Measure the engine: ratios, interleaved in this process.
+    /// Measure the engine, batches of receipts, and costs.
     Bench(BenchArgs),
     /// Test a GPU: its kernels, models with known answers, and its speed. Status 2 without a GPU.
     GpuSelftest(GpuSelftestArgs),
@@ -522,18 +522,4 @@ pub struct VerifyReceiptArgs {
     /// Chain.
     #[command(flatten)]
     pub chain: ChainArgs,
-}
-
-/// Options of `bench`.
-#[derive(Debug, Args)]
-pub struct BenchArgs {
-    /// WebSocket endpoint of a node that says what batches weigh.
-    #[arg(long, value_name = "URL", env = "OPENLEDGER_CHAIN")]
-    pub chain: Option<String>,
-    /// Repeats of each measurement, interleaved.
-    #[arg(long, default_value_t = 5)]
-    pub repeats: usize,
-    /// Write JSON instead of text.
-    #[arg(long)]
-    pub json: bool,
 }

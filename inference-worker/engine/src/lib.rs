@@ -2,6 +2,7 @@
 
 pub mod adapters;
 pub mod adjust;
+mod aligned;
 pub mod backend;
 pub mod bench;
 pub mod constraint;

@@ -4,9 +4,10 @@
 //! range, so that the copy of a layer can be waited for by itself.
 
 use super::AdapterId;
+use crate::aligned::{Aligned, ALIGNED_WORDS};
 use crate::backend::parallel::Shard;
 use crate::error::{AdapterError, StepError};
-use crate::panels::{Aligned, Element, PanelShape, PanelView, ALIGNED_WORDS};
+use crate::panels::{Element, PanelShape, PanelView};
 use blake2::digest::consts::U32;
 use blake2::{Blake2b, Digest};
 use candle_core::Tensor;

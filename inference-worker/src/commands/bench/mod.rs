@@ -1,30 +1,21 @@
-//! `bench`: the engine's ratios, interleaved in this process, and what batches weigh.
+//! `bench`: what the engine does under a load, what batches weigh, what models cost.
 
-mod batches;
+pub mod args;
+mod cost;
+mod engine;
+mod plot;
+mod rounds;
+mod settlement;
 
-use crate::cli::BenchArgs;
 use anyhow::Result;
-use openledger_chain::ChainClient;
-use openledger_engine::bench::{run as run_engine, BenchOptions};
-use serde_json::json;
+use args::{Bench, BenchArgs};
 
 pub async fn run(args: BenchArgs) -> Result<()> {
-    let options = BenchOptions {
-        repeats: args.repeats,
-        ..BenchOptions::default()
-    };
-    let engine =
-        tokio::task::block_in_place(|| run_engine(options, |next| eprintln!("{next} ...")))?;
-    let node = match &args.chain {
-        Some(url) => Some(ChainClient::connect(url).await?),
-        None => None,
-    };
-    let batches = batches::measure(node.as_ref()).await?;
-    if args.json {
-        let report = json!({ "engine": engine, "batches": batches });
-        println!("{}", serde_json::to_string_pretty(&report)?);
-    } else {
-        println!("{engine}\n{batches}");
+    match args.what {
+        // These compute and wait on this thread, which the runtime must not count on meanwhile.
+        Bench::Engine(args) => tokio::task::block_in_place(|| engine::run(&args)),
+        Bench::Rounds(args) => tokio::task::block_in_place(|| rounds::run(&args)),
+        Bench::Cost(args) => cost::run(&args),
+        Bench::Settlement(args) => settlement::run(args).await,
     }
-    Ok(())
 }

@@ -6,8 +6,8 @@
 //! types here cannot show: the methods are unsafe, and each use says whose pages it touches.
 
 use crate::adapters::image::AdapterImage;
+use crate::aligned::Aligned;
 use crate::error::StepError;
-use crate::panels::Aligned;
 use std::cell::UnsafeCell;
 use std::ops::Range;
 
@@ -29,7 +29,7 @@ impl ArenaMemory {
     /// Zeroed memory for `pages` pages; what is never touched takes no room.
     pub fn new(pages: usize, page_words: usize) -> Self {
         let len = pages * page_words;
-        let words = UnsafeCell::new(Aligned::new(len));
+        let words = UnsafeCell::new(Aligned::huge(len));
         // SAFETY: nobody else has the cell yet.
         let base = unsafe { (*words.get()).as_mut_slice().as_mut_ptr() };
         Self {

@@ -1,8 +1,9 @@
-//! What a batch weighs, by the receipts that it stands for.
+//! `bench settlement`: what a batch weighs, by the receipts that it stands for.
 //!
 //! Lines and bytes are those of batches built here as a serving worker builds them. The weight is the
 //! runtime's own account of each, asked of a node.
 
+use super::args::SettlementBenchArgs;
 use anyhow::{ensure, Context, Result};
 use openledger_chain::{
     calls::{settlement::SubmitBatch, Call},
@@ -31,7 +32,7 @@ const CREDITS: u64 = 3;
 
 /// One batch.
 #[derive(Debug, Serialize)]
-pub struct Measured {
+struct Measured {
     receipts: u32,
     claims: usize,
     usage: usize,
@@ -44,10 +45,24 @@ pub struct Measured {
 
 /// All of them.
 #[derive(Debug, Serialize)]
-pub struct Batches(Vec<Measured>);
+struct Batches(Vec<Measured>);
+
+pub async fn run(args: SettlementBenchArgs) -> Result<()> {
+    let node = match &args.chain {
+        Some(url) => Some(ChainClient::connect(url).await?),
+        None => None,
+    };
+    let batches = measure(node.as_ref()).await?;
+    if args.json {
+        println!("{}", serde_json::to_string_pretty(&batches)?);
+    } else {
+        print!("{batches}");
+    }
+    Ok(())
+}
 
 /// Builds the batches and asks `node` what they weigh.
-pub async fn measure(node: Option<&ChainClient>) -> Result<Batches> {
+async fn measure(node: Option<&ChainClient>) -> Result<Batches> {
     let mut measured = Vec::new();
     for receipts in RECEIPTS {
         let batch = batch(receipts).context("a batch of these receipts")?;
@@ -239,7 +254,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn receipts_add_no_lines() {
+    fn receipts_should_add_no_lines() {
         let lines = |receipts| {
             let batch = batch(receipts).unwrap();
             assert_eq!(batch.header.count, receipts);
