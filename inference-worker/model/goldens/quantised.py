@@ -28,10 +28,15 @@ from generate import COMMON, HERE, PROMPTS, SMALL, logits, save_expected
 
 GROUP = 16
 Q = GGMLQuantizationType
+NARROW = dict(hidden_size=32, intermediate_size=48, rms_norm_eps=1e-5)
 
 
-def rope(theta):
-    return {"rope_type": "default", "rope_theta": theta}
+def attention(heads, key_heads, theta):
+    return dict(
+        num_attention_heads=heads,
+        num_key_value_heads=key_heads,
+        rope_parameters={"rope_type": "default", "rope_theta": theta},
+    )
 
 
 # What each folder of packed weights covers: the arrangement, and a family.
@@ -43,9 +48,7 @@ PACKED = {
         config=dict(
             **SMALL,
             model_type="qwen2",
-            num_attention_heads=4,
-            num_key_value_heads=2,
-            rope_parameters=rope(1e6),
+            **attention(4, 2, 1e6),
             tie_word_embeddings=False,
         ),
     ),
@@ -54,15 +57,11 @@ PACKED = {
         format="pack-quantized",
         stored=torch.float32,
         config=dict(
-            hidden_size=32,
-            intermediate_size=48,
-            rms_norm_eps=1e-5,
+            **NARROW,
             model_type="mistral",
-            num_attention_heads=4,
-            num_key_value_heads=2,
+            **attention(4, 2, 1e6),
             head_dim=16,
             sliding_window=None,
-            rope_parameters=rope(1e6),
             tie_word_embeddings=False,
         ),
     ),
@@ -73,12 +72,8 @@ PACKED = {
         stored=torch.bfloat16,
         ignore=["model.layers.1.mlp.down_proj"],
         config=dict(
-            hidden_size=32,
-            intermediate_size=48,
-            rms_norm_eps=1e-5,
-            num_attention_heads=4,
-            num_key_value_heads=2,
-            rope_parameters=rope(1e4),
+            **NARROW,
+            **attention(4, 2, 1e4),
             tie_word_embeddings=False,
         ),
     ),
@@ -92,9 +87,7 @@ PACKED = {
             hidden_size=36,
             intermediate_size=52,
             rms_norm_eps=1e-5,
-            num_attention_heads=6,
-            num_key_value_heads=3,
-            rope_parameters=rope(1e4),
+            **attention(6, 3, 1e4),
             tie_word_embeddings=False,
         ),
     ),
@@ -106,10 +99,8 @@ PACKED = {
         config=dict(
             **SMALL,
             model_type="qwen3",
-            num_attention_heads=4,
-            num_key_value_heads=1,
+            **attention(4, 1, 1e6),
             head_dim=12,
-            rope_parameters=rope(1e6),
             tie_word_embeddings=True,
         ),
     ),
@@ -120,9 +111,7 @@ PACKED = {
         ignore=["lm_head"],
         config=dict(
             **SMALL,
-            num_attention_heads=4,
-            num_key_value_heads=4,
-            rope_parameters=rope(1e4),
+            **attention(4, 4, 1e4),
             tie_word_embeddings=False,
         ),
     ),
@@ -154,9 +143,7 @@ GGUF = {
         config=dict(
             **SMALL,
             model_type="qwen2",
-            num_attention_heads=4,
-            num_key_value_heads=2,
-            rope_parameters=rope(1e6),
+            **attention(4, 2, 1e6),
             tie_word_embeddings=True,
         ),
     ),
@@ -176,10 +163,8 @@ GGUF = {
             vocab_size=160,
             rms_norm_eps=1e-6,
             model_type="qwen3",
-            num_attention_heads=4,
-            num_key_value_heads=1,
+            **attention(4, 1, 1e6),
             head_dim=64,
-            rope_parameters=rope(1e6),
             tie_word_embeddings=True,
         ),
     ),
