@@ -200,9 +200,7 @@ pub fn quantise(
     let index = json!({ "metadata": { "total_size": outcome.bytes }, "weight_map": index });
     folder::write(dir, INDEX, format!("{index:#}\n").as_bytes())?;
     folder::write(dir, "config.json", target.config_json(config)?.as_bytes())?;
-    if squares.whole > 0.0 {
-        outcome.relative_error = (squares.change / squares.whole).sqrt();
-    }
+    outcome.relative_error = squares.relative_error();
     Ok(outcome)
 }
 
@@ -311,6 +309,15 @@ impl Squares {
             }
         }
     }
+
+    /// Nothing of nothing where all is zero.
+    fn relative_error(&self) -> f64 {
+        if self.whole > 0.0 {
+            (self.change / self.whole).sqrt()
+        } else {
+            0.0
+        }
+    }
 }
 
 /// The tensors that a stored matrix is written as, and read from by [`Checkpoint`].
@@ -364,6 +371,9 @@ fn stored_parts(name: &str, matrix: &StoredMatrix) -> Result<Vec<Part>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::weights::normal;
+    use rand::SeedableRng;
+    use rand_chacha::ChaCha8Rng;
 
     fn matrix(outputs: usize, inputs: usize) -> StoredMatrix {
         let values = (0..outputs * inputs).map(|i| ((i * 7919) as f32 * 0.37).sin() * 0.08);
@@ -392,6 +402,24 @@ mod tests {
         let rounded = Target::Fp8.encode(&matrix).unwrap().to_f32();
         for (v, r) in whole.iter().zip(rounded) {
             assert!((v - r).abs() <= v.abs() / 16.0 + 1e-4, "{v} {r}");
+        }
+    }
+
+    #[test]
+    fn normal_weights_should_change_by_what_their_codes_cannot_tell_apart() {
+        let values = normal(&mut ChaCha8Rng::seed_from_u64(1), 64 * 4096, 1.0);
+        let weights = StoredMatrix::new(64, 4096, StoredValues::F32(values)).unwrap();
+        for (target, least, most) in [
+            (Target::Bf16, 0.0015, 0.0019),
+            (Target::Fp8, 0.02, 0.03),
+            (Target::Int8, 0.007, 0.01),
+            (Target::Int4 { group: 128 }, 0.09, 0.13),
+        ] {
+            let mut squares = Squares::default();
+            squares.add(&weights, &target.encode(&weights).unwrap());
+            let error = squares.relative_error();
+            println!("{target:?}: {error:.4}");
+            assert!((least..most).contains(&error), "{target:?}: {error}");
         }
     }
 
