@@ -161,7 +161,6 @@ fn stored_layer(
             .transpose()
     };
     let hidden = config.hidden_size;
-    let [q, k, v, o, gate, up, down] = Site::ALL;
     Ok(StoredLayer {
         input_norm: vector(&name("input_layernorm"), &weights.input_norm, hidden)?,
         post_attention_norm: vector(
@@ -169,24 +168,8 @@ fn stored_layer(
             &weights.post_attention_norm,
             hidden,
         )?,
-        sites: [
-            site(q)?,
-            site(k)?,
-            site(v)?,
-            site(o)?,
-            site(gate)?,
-            site(up)?,
-            site(down)?,
-        ],
-        bias: [
-            bias(q)?,
-            bias(k)?,
-            bias(v)?,
-            bias(o)?,
-            bias(gate)?,
-            bias(up)?,
-            bias(down)?,
-        ],
+        sites: Site::each(site)?,
+        bias: Site::each(bias)?,
         qk_norm: match &weights.qk_norm {
             None => None,
             Some(norms) => Some([

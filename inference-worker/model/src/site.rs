@@ -33,6 +33,20 @@ impl Site {
         Site::Down,
     ];
 
+    /// Something of each site, in the order of [`Self::ALL`]; the first error where there is one.
+    pub(crate) fn each<T, E>(of: impl Fn(Site) -> Result<T, E>) -> Result<[T; 7], E> {
+        let [q, k, v, o, gate, up, down] = Self::ALL;
+        Ok([
+            of(q)?,
+            of(k)?,
+            of(v)?,
+            of(o)?,
+            of(gate)?,
+            of(up)?,
+            of(down)?,
+        ])
+    }
+
     /// Position in [`Self::ALL`].
     pub fn index(self) -> usize {
         self as usize

@@ -124,29 +124,12 @@ impl Checkpoint {
             has.then(|| self.vector(&format!("{}.bias", site.path(layer))))
                 .transpose()
         };
-        let [q, k, v, o, gate, up, down] = Site::ALL;
         Ok(StoredLayer {
             input_norm: self.vector(&format!("{prefix}.input_layernorm.weight"))?,
             post_attention_norm: self
                 .vector(&format!("{prefix}.post_attention_layernorm.weight"))?,
-            sites: [
-                site(q)?,
-                site(k)?,
-                site(v)?,
-                site(o)?,
-                site(gate)?,
-                site(up)?,
-                site(down)?,
-            ],
-            bias: [
-                bias(q)?,
-                bias(k)?,
-                bias(v)?,
-                bias(o)?,
-                bias(gate)?,
-                bias(up)?,
-                bias(down)?,
-            ],
+            sites: Site::each(site)?,
+            bias: Site::each(bias)?,
             qk_norm: if self.config.family.qk_norm() {
                 Some([
                     self.vector(&format!("{prefix}.{Q_NORM}"))?,
