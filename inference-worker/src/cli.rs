@@ -7,6 +7,7 @@ use crate::{
 use clap::{Args, Parser, Subcommand};
 use openledger_engine::backend::cuda::{CudaOptions, DeviceChoice};
 use openledger_engine::BackendOptions;
+use openledger_primitives::receipt::BackendClass;
 use std::{net::SocketAddr, path::PathBuf, str::FromStr};
 
 /// Serves LoRA adapters on one base model, meters every answer and settles on chain.
@@ -72,6 +73,16 @@ impl FromStr for DeviceName {
         ordinal
             .map(Self::Cuda)
             .ok_or_else(|| "cpu, cuda or cuda:N".to_owned())
+    }
+}
+
+impl DeviceName {
+    /// What is announced of it, and said in receipts.
+    pub fn class(self) -> BackendClass {
+        match self {
+            Self::Cpu => BackendClass::CpuF32,
+            Self::Cuda(_) => BackendClass::CudaBf16,
+        }
     }
 }
 
@@ -319,6 +330,9 @@ pub struct JoinArgs {
     /// Address at which consumers reach this worker.
     #[arg(long, value_name = "URL")]
     pub endpoint: String,
+    /// What it will compute on, as for `run`: it is announced.
+    #[arg(long, value_name = "DEVICE", default_value = "cpu")]
+    pub device: DeviceName,
     /// Memory for serving, MiB.
     #[arg(long, default_value_t = 1024)]
     pub memory: u32,
@@ -522,4 +536,20 @@ pub struct VerifyReceiptArgs {
     /// Chain.
     #[command(flatten)]
     pub chain: ChainArgs,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_device_should_be_announced_for_what_it_is() {
+        let class = |name: &str| name.parse::<DeviceName>().map(DeviceName::class);
+        assert_eq!(class("cpu"), Ok(BackendClass::CpuF32));
+        assert_eq!(class("cuda"), Ok(BackendClass::CudaBf16));
+        assert_eq!(class("cuda:3"), Ok(BackendClass::CudaBf16));
+        for wrong in ["gpu", "cuda:", "cuda:x", "cuda:-1", "CPU", ""] {
+            assert!(class(wrong).is_err(), "{wrong}");
+        }
+    }
 }

@@ -10,7 +10,7 @@ use openledger_chain::{
     },
     ChainClient, Key, Submitter, SubmitterOptions,
 };
-use openledger_primitives::{receipt::BackendClass, voucher::EvidenceClass};
+use openledger_primitives::voucher::EvidenceClass;
 
 pub async fn run(args: JoinArgs) -> Result<()> {
     let client = ChainClient::connect(&args.chain.url).await?;
@@ -23,7 +23,7 @@ pub async fn run(args: JoinArgs) -> Result<()> {
         service_key: service.account(),
         endpoint: args.endpoint.clone().into_bytes(),
         capability: Capability {
-            backend: BackendClass::CpuF32,
+            backend: args.device.class(),
             memory_mib: args.memory,
             max_batch: args.max_batch,
             engine: concat!("openledger/", env!("CARGO_PKG_VERSION")).into(),

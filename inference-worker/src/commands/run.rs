@@ -116,6 +116,7 @@ pub async fn run(args: RunArgs) -> Result<()> {
         facts: Facts::new(client.clone(), worker).await?,
         catalog: Catalog::default(),
         engine: engine.clone(),
+        backend: args.device.device.class(),
         guides: Guides::new(&text, &config),
         text: text.clone(),
         journal,

@@ -15,7 +15,7 @@ use openledger_engine::{Event, FinishReason, SubmitError, Tenant, TokenStream};
 use openledger_metering::{journal::LaneGuard, Charge, DeliveredReceipt, LaneHead, SignedReceipt};
 use openledger_openai::{answer::Finish, Completion};
 use openledger_primitives::{
-    receipt::{attribution_root, output_commit, BackendClass, Outcome, Receipt},
+    receipt::{attribution_root, output_commit, Outcome, Receipt},
     BlockNumber, ChannelId, Digest, FORMAT_VERSION,
 };
 use openledger_serving::{
@@ -404,7 +404,7 @@ impl Work {
             start_block: self.start_block,
             first_token_ms,
             total_ms: millis(self.started),
-            backend: BackendClass::CpuF32,
+            backend: service.backend,
         };
         let delivered = DeliveredReceipt {
             voucher: self.payment.voucher,

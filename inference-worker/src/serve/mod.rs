@@ -20,6 +20,7 @@ use crate::api::error::ApiError;
 use openledger_chain::{AccountId, ChainClient, Key, Submitter};
 use openledger_engine::EngineHandle;
 use openledger_metering::{Journal, JournalError};
+use openledger_primitives::receipt::BackendClass;
 use openledger_serving::guide::Guides;
 use openledger_text::TextModel;
 use std::sync::Arc;
@@ -50,6 +51,8 @@ pub struct Inner {
     pub catalog: catalog::Catalog,
     /// The engine.
     pub engine: EngineHandle,
+    /// What it computes on, as receipts say.
+    pub backend: BackendClass,
     /// Tokenizer and chat template of the base.
     pub text: TextModel,
     /// What answers must look like.
