@@ -7,11 +7,12 @@ use super::{
     journal,
     promises::Promise,
     sentence,
+    silence::Silence,
     sources::{self, Found},
     Service,
 };
 use crate::api::error::ApiError;
-use openledger_engine::{Event, FinishReason, SubmitError, Tenant, TokenStream};
+use openledger_engine::{Event, FinishReason, StepError, SubmitError, Tenant, TokenStream};
 use openledger_metering::{journal::LaneGuard, Charge, DeliveredReceipt, LaneHead, SignedReceipt};
 use openledger_openai::{answer::Finish, Completion};
 use openledger_primitives::{
@@ -69,8 +70,8 @@ impl End {
     /// Why it ended, in OpenAI's words.
     pub fn finish(&self) -> Finish {
         match self.outcome {
-            Outcome::Length => Finish::Length,
-            _ => Finish::Stop,
+            Outcome::Length | Outcome::Cancelled => Finish::Length,
+            Outcome::Complete | Outcome::Failed => Finish::Stop,
         }
     }
 }
@@ -202,6 +203,7 @@ impl Work {
         let mut text = String::new();
         let mut generated = 0u32;
         let mut first_token_ms = None;
+        let mut silence = Silence::new(&self.service.text);
         let latest_start = tokio::time::Instant::from_std(self.started) + PATIENCE;
         let (mut outcome, fingerprint) = loop {
             let event = tokio::select! {
@@ -218,6 +220,9 @@ impl Work {
                     first_token_ms.get_or_insert_with(|| millis(self.started));
                     generated = generated.saturating_add(1);
                     self.tokens.push(token.id);
+                    if silence.lasts_too_long(token.id) {
+                        break (Outcome::Cancelled, [0; 32]);
+                    }
                     match self.reader.token(&token) {
                         Ok(delta) if delta.is_empty() => {}
                         Ok(delta) => {
@@ -252,7 +257,7 @@ impl Work {
                 }
                 Some(Event::Failed(error)) => {
                     tracing::error!(%error, "the engine failed a request");
-                    break (Outcome::Failed, [0; 32]);
+                    break (failed(&error, !text.is_empty()), [0; 32]);
                 }
                 None => break (Outcome::Failed, [0; 32]),
             }
@@ -440,6 +445,18 @@ impl Work {
     }
 }
 
+/// How an answer ends that the engine could not go on with.
+///
+/// A form comes with the request, and weights that compute no numbers with the model, which anybody may
+/// publish: neither makes an answer free that has been delivered. It is not whole, and costs what there
+/// is of it. Everything else is this worker's own failure.
+fn failed(error: &StepError, is_delivered: bool) -> Outcome {
+    match error {
+        StepError::Constraint(_) | StepError::NotFinite if is_delivered => Outcome::Cancelled,
+        _ => Outcome::Failed,
+    }
+}
+
 /// Where a lane stands, for a gateway that lost its own record.
 pub fn lane_state(service: &Service, channel: u64, lane: u16) -> Result<Value, ApiError> {
     let last = journal(service.journal.last(channel, lane))?;
@@ -490,4 +507,43 @@ fn channel_digest(channel: ChannelId) -> Digest {
 
 fn millis(since: Instant) -> u32 {
     u32::try_from(since.elapsed().as_millis()).unwrap_or(u32::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_request_brings_should_not_make_free_what_was_delivered() {
+        let form = StepError::Constraint("no token may follow".into());
+        for own in [form, StepError::NotFinite] {
+            assert_eq!(failed(&own, true), Outcome::Cancelled);
+            assert_eq!(failed(&own, false), Outcome::Failed);
+        }
+        for ours in [
+            StepError::Backend("lost".into()),
+            StepError::Adapter("gone".into()),
+            StepError::Expired,
+            StepError::StopCheck,
+        ] {
+            assert_eq!(failed(&ours, true), Outcome::Failed);
+        }
+    }
+
+    #[test]
+    fn an_answer_that_broke_off_should_not_be_called_whole() {
+        let finish = |outcome| {
+            let end = End {
+                outcome,
+                tokens_in: 1,
+                tokens_out: 1,
+                openledger: Value::Null,
+                failure: None,
+            };
+            end.finish()
+        };
+        assert_eq!(finish(Outcome::Complete), Finish::Stop);
+        assert_eq!(finish(Outcome::Length), Finish::Length);
+        assert_eq!(finish(Outcome::Cancelled), Finish::Length);
+    }
 }

@@ -14,6 +14,7 @@ pub mod liveness;
 pub mod promises;
 pub mod rules;
 pub mod settlement;
+mod silence;
 pub mod sources;
 
 use crate::api::error::ApiError;
