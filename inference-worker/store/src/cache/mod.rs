@@ -67,6 +67,9 @@ impl Promise<'_> {
             .cache
             .counts
             .cached(ledger.objects(), ledger.bytes());
+        drop(ledger);
+        // What was promised could not give way; this can.
+        promise.cache.freed.notify_all();
     }
 }
 
@@ -300,4 +303,33 @@ fn scan(folder: &Path) -> Result<Vec<(SystemTime, Digest, u64)>, StoreError> {
     }
     found.sort();
     Ok(found)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::{sync::mpsc, time::Duration};
+
+    #[test]
+    fn who_waits_for_room_should_be_told_of_an_object_that_can_give_way() {
+        let root = tempfile::tempdir().unwrap();
+        fs::create_dir(folder(root.path())).unwrap();
+        let cache = DiskCache::open(root.path(), Some(10), Arc::default()).unwrap();
+        let cache = Arc::new(cache);
+        let never = Instant::now() + Duration::from_secs(86_400);
+        let first = cache.promise(8, never).unwrap().unwrap();
+        let (tell, told) = mpsc::channel();
+        let other = Arc::clone(&cache);
+        std::thread::spawn(move || {
+            tell.send(None).unwrap();
+            let room = other.promise(8, never).unwrap();
+            tell.send(Some(room.is_ok())).unwrap();
+        });
+        assert_eq!(told.recv(), Ok(None));
+        // For it to have begun to wait; where it has not, it finds the room at once.
+        std::thread::sleep(Duration::from_millis(50));
+        first.keep([1; 32]);
+        let room = told.recv_timeout(Duration::from_secs(600));
+        assert_eq!(room, Ok(Some(true)));
+    }
 }
