@@ -1,6 +1,8 @@
 use super::queue::Tenant;
 use super::*;
+use crate::kv::PAGE_TOKENS;
 use crate::memory::prefix::BlockNames;
+use crate::memory::GiveWay;
 use proptest::prelude::*;
 
 fn scheduler(step_rows: usize, running: usize, pages: u32) -> Scheduler {
