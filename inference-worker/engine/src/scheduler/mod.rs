@@ -16,7 +16,7 @@ pub use admission::Gate;
 pub use step::{Chunk, Plan};
 
 use crate::adapters::AdapterId;
-use crate::kv::BlockTable;
+use crate::kv::{BlockTable, PAGE_TOKENS};
 use crate::memory::prefix::BlockHash;
 use crate::memory::Memory;
 use queue::{FairQueue, Standing};
@@ -216,7 +216,9 @@ impl Scheduler {
         let rank = self.ranks.get(&id);
         if let Some(sequence) = rank.and_then(|rank| self.running.get_mut(rank)) {
             sequence.tokens += 1;
-            sequence.blocks.extend(block);
+            // Names stand in the order of the blocks: behind forgotten ones there is no place for more.
+            let named = sequence.blocks.len() == sequence.tokens.div_ceil(PAGE_TOKENS) - 1;
+            sequence.blocks.extend(block.filter(|_| named));
         }
     }
 

@@ -1,6 +1,5 @@
 use super::queue::Tenant;
 use super::*;
-use crate::kv::PAGE_TOKENS;
 use crate::memory::prefix::BlockNames;
 use crate::memory::GiveWay;
 use proptest::prelude::*;
@@ -266,6 +265,37 @@ fn what_a_prompt_begins_with_should_be_computed_once() {
     let step = plan(&mut s);
     let fourth = step.chunks.iter().find(|c| c.id == 4).expect("admitted");
     assert_eq!(fourth.start, 0);
+}
+
+#[test]
+fn names_of_later_blocks_should_not_stand_in_the_places_of_forgotten_ones() {
+    // Two pages for each of two prompts, and one in hand.
+    let mut s = scheduler(64, 4, 5);
+    let (first, second) = ([1; 32], [2; 32]);
+    let with = |blocks: Vec<BlockHash>, tokens| Arrival {
+        blocks,
+        ..arrival(tokens)
+    };
+    s.enqueue(1, arrival(20));
+    s.enqueue(2, with(vec![first], 20));
+    let step = plan(&mut s);
+    assert_eq!(compute(&mut s, &step), [1, 2]);
+    s.forget_prefixes();
+    for tokens in 22..=33 {
+        let step = plan(&mut s);
+        s.commit(&step);
+        s.append(1, None);
+        s.append(2, (tokens == 32).then_some(second));
+    }
+    // The second is computed again from its beginning.
+    assert_eq!(plan(&mut s).preempted, [2]);
+    s.remove(1);
+    let step = plan(&mut s);
+    assert_eq!(compute(&mut s, &step), [2]);
+    s.remove(2);
+    // No page holds a prompt that begins with that block.
+    s.enqueue(3, with(vec![second], 17));
+    assert_eq!(plan(&mut s).prefix, (17, 0));
 }
 
 #[test]
