@@ -78,7 +78,7 @@ pub(super) fn tensor_checks(dim: usize, extent: Extent) -> Vec<Check> {
         Check::new("prefill_attention_tensor", shape, move |b| {
             let case = Case::new(b, dim, heads, &runs)?;
             let tiles = tensor_row_tiles(&case.tile_runs(), heads.1 as u32);
-            let out = case.prefill_tensor(b, tiles)?;
+            let out = case.prefill(b, Way::Tensor, tiles)?;
             case.expect(b, &out, Way::Tensor)?;
             // The same bits for every row by itself.
             let single: Vec<RowTile> = (0..)
@@ -89,7 +89,7 @@ pub(super) fn tensor_checks(dim: usize, extent: Extent) -> Vec<Check> {
                     sequence: *sequence as u32,
                 })
                 .collect();
-            let alone = case.prefill_tensor(b, single)?;
+            let alone = case.prefill(b, Way::Tensor, single)?;
             b.expect_same("rows alone and in tiles", &alone, &out)
         })
     };
@@ -114,7 +114,8 @@ fn add(checks: &mut Vec<Check>, dim: usize, heads: Heads, runs: Vec<(usize, usiz
     // What decode is held against the reference for, prefill has to give in the same bits.
     checks.push(Check::new("prefill_attention", &shape, move |b| {
         let case = Case::new(b, dim, heads, &rows)?;
-        let out = case.prefill(b)?;
+        let tiles = row_tiles(&case.tile_runs(), heads.1 as u32);
+        let out = case.prefill(b, Way::Plain, tiles)?;
         let decoded = case.decode(b)?;
         b.expect_same("prefill_attention and decode_attention", &out, &decoded)
     }));
@@ -287,27 +288,42 @@ impl Case {
         Ok(out)
     }
 
-    fn prefill(&self, b: &mut Bench<'_>) -> Result<Output, Failure> {
+    /// With an empty tile among `tiles`, as in a captured graph.
+    fn prefill(
+        &self,
+        b: &mut Bench<'_>,
+        way: Way,
+        mut tiles: Vec<RowTile>,
+    ) -> Result<Output, Failure> {
         let (kv_heads, group) = self.heads;
         let heads = kv_heads * group;
-        let mut tiles = row_tiles(&self.tile_runs(), group as u32);
         tiles.insert(1, RowTile::default());
         let out = b.output(Format::Scalar, self.rows.len() * heads * self.dim)?;
-        let call = PrefillAttention {
-            out: out.at,
-            q: self.q.at,
-            kv: self.kv(b),
-            tiles: b.plain(&tiles)?,
-            positions: self.positions,
-            tables: self.tables,
-            page_stride: self.page as u64,
-            table_stride: self.table_stride as u32,
-            heads: heads as u32,
-            kv_heads: kv_heads as u32,
-            scale: self.scale,
-            tile_count: tiles.len() as u32,
-        };
-        b.launch(&call)?;
+        let kv = self.kv(b);
+        let tile_count = tiles.len() as u32;
+        let tiles = b.plain(&tiles)?;
+        macro_rules! call {
+            ($name:ident) => {
+                $name {
+                    out: out.at,
+                    q: self.q.at,
+                    kv,
+                    tiles,
+                    positions: self.positions,
+                    tables: self.tables,
+                    page_stride: self.page as u64,
+                    table_stride: self.table_stride as u32,
+                    heads: heads as u32,
+                    kv_heads: kv_heads as u32,
+                    scale: self.scale,
+                    tile_count,
+                }
+            };
+        }
+        match way {
+            Way::Plain => b.launch(&call!(PrefillAttention))?,
+            Way::Tensor => b.launch(&call!(PrefillAttentionTensor))?,
+        }
         Ok(out)
     }
 
@@ -316,33 +332,6 @@ impl Case {
         let runs = (0..).zip(&self.runs);
         runs.map(|(sequence, (_, rows))| (sequence, *rows as u32))
             .collect()
-    }
-
-    fn prefill_tensor(
-        &self,
-        b: &mut Bench<'_>,
-        mut tiles: Vec<RowTile>,
-    ) -> Result<Output, Failure> {
-        let (kv_heads, group) = self.heads;
-        let heads = kv_heads * group;
-        tiles.insert(1, RowTile::default());
-        let out = b.output(Format::Scalar, self.rows.len() * heads * self.dim)?;
-        let call = PrefillAttentionTensor {
-            out: out.at,
-            q: self.q.at,
-            kv: self.kv(b),
-            tiles: b.plain(&tiles)?,
-            positions: self.positions,
-            tables: self.tables,
-            page_stride: self.page as u64,
-            table_stride: self.table_stride as u32,
-            heads: heads as u32,
-            kv_heads: kv_heads as u32,
-            scale: self.scale,
-            tile_count: tiles.len() as u32,
-        };
-        b.launch(&call)?;
-        Ok(out)
     }
 
     fn expect(&self, b: &mut Bench<'_>, out: &Output, way: Way) -> Result<(), Failure> {

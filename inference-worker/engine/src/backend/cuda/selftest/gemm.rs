@@ -26,10 +26,11 @@ pub(super) fn checks(extent: Extent) -> Vec<Check> {
     }
     let mut checks = Vec::new();
     for shape in shapes {
-        checks.push(Check::new("gemm", shape, move |b| plain(b, shape, false)));
-        checks.push(Check::new("gemm_logits", shape, move |b| {
-            plain(b, shape, true)
-        }));
+        for kernel in ["gemm", "gemm_logits"] {
+            checks.push(Check::new(kernel, shape, move |b| {
+                product(b, shape, kernel)
+            }));
+        }
         let even = (shape.0, shape.1, shape.2.next_multiple_of(2));
         for group in [2, 32, 128, even.2] {
             checks.push(Check::new("gemm_int8", (shape, group), move |b| {
@@ -65,22 +66,26 @@ pub(super) fn tensor_checks(extent: Extent) -> Vec<Check> {
             "gemm_tensor_logits",
             "gemm_tensor_logits_narrow",
         ] {
-            checks.push(Check::new(kernel, shape, move |b| tensor(b, shape, kernel)));
+            checks.push(Check::new(kernel, shape, move |b| {
+                product(b, shape, kernel)
+            }));
         }
     }
     checks
 }
 
-/// A product, and its last row alone in tiles of the other size.
-fn tensor(b: &mut Bench<'_>, shape: Shape, kernel: &str) -> Result<(), Failure> {
+/// A product, and its last row alone: in tiles of the other size, where there are two.
+fn product(b: &mut Bench<'_>, shape: Shape, kernel: &str) -> Result<(), Failure> {
     let (rows, outputs, inputs) = shape;
     let wide = kernel.contains("logits");
+    let on_tensor_cores = kernel.contains("tensor");
     let x = b.random(rows * inputs)?;
     let w = b.random(outputs * inputs)?;
     let last = b.tensor(x.values[(rows - 1) * inputs..].to_vec())?;
     let format = if wide { Format::F32 } else { Format::Scalar };
     let y = b.output(format, rows * outputs)?;
     let alone = b.output(format, outputs)?;
+    let narrow = kernel.ends_with("narrow");
     let call = |narrow: bool, y: &Output, x: Address, rows: usize| -> Box<dyn Call> {
         let (y, w, rows) = (y.at, w.at, rows as u32);
         let (outputs, inputs) = (outputs as u32, inputs as u32);
@@ -96,17 +101,21 @@ fn tensor(b: &mut Bench<'_>, shape: Shape, kernel: &str) -> Result<(), Failure> 
                 })
             };
         }
-        match (wide, narrow) {
-            (false, false) => call!(GemmTensor),
-            (false, true) => call!(GemmTensorNarrow),
-            (true, false) => call!(GemmTensorLogits),
-            (true, true) => call!(GemmTensorLogitsNarrow),
+        match (on_tensor_cores, wide, narrow) {
+            (false, false, _) => call!(Gemm),
+            (false, true, _) => call!(GemmLogits),
+            (true, false, false) => call!(GemmTensor),
+            (true, false, true) => call!(GemmTensorNarrow),
+            (true, true, false) => call!(GemmTensorLogits),
+            (true, true, true) => call!(GemmTensorLogitsNarrow),
         }
     };
-    let narrow = kernel.ends_with("narrow");
     b.launch(&*call(narrow, &y, x.at, rows))?;
-    let chain = (wide, Chain::of_tensor_cores(inputs));
-    expect(b, &y, &x.values, shape, chain, |o, k| {
+    let chain = match on_tensor_cores {
+        true => Chain::of_tensor_cores(inputs),
+        false => Chain::of(inputs),
+    };
+    expect(b, &y, &x.values, shape, (wide, chain), |o, k| {
         w.values[o * inputs + k]
     })?;
     b.launch(&*call(!narrow, &alone, last.at, 1))?;
@@ -139,101 +148,51 @@ fn expect<W: Into<Real>>(
     })
 }
 
-fn plain(b: &mut Bench<'_>, shape: Shape, wide: bool) -> Result<(), Failure> {
+/// A product with codes, every `group` of which in a row share a scale. `call` makes it from where the
+/// result, the input and the scales are; `code` is the value of a code by its index.
+fn scaled(
+    b: &mut Bench<'_>,
+    shape: Shape,
+    group: usize,
+    call: impl FnOnce(Address, Address, Address) -> Box<dyn Call>,
+    code: impl Fn(usize) -> f32,
+) -> Result<(), Failure> {
     let (rows, outputs, inputs) = shape;
+    let groups = inputs.div_ceil(group);
     let x = b.random(rows * inputs)?;
-    let w = b.random(outputs * inputs)?;
-    let format = if wide { Format::F32 } else { Format::Scalar };
-    let y = b.output(format, rows * outputs)?;
-    let call = Gemm {
-        y: y.at,
-        x: x.at,
-        w: w.at,
-        rows: rows as u32,
-        outputs: outputs as u32,
-        inputs: inputs as u32,
-    };
-    if wide {
-        b.launch(&GemmLogits {
-            y: call.y,
-            x: call.x,
-            w: call.w,
-            rows: call.rows,
-            outputs: call.outputs,
-            inputs: call.inputs,
-        })?;
-        return expect(
-            b,
-            &y,
-            &x.values,
-            shape,
-            (true, Chain::of(inputs)),
-            |o, k| w.values[o * inputs + k],
-        );
-    }
-    b.launch(&call)?;
-    expect(
-        b,
-        &y,
-        &x.values,
-        shape,
-        (false, Chain::of(inputs)),
-        |o, k| w.values[o * inputs + k],
-    )?;
-
-    // The last row alone has the same bits.
-    let last = b.tensor(x.values[(rows - 1) * inputs..].to_vec())?;
-    let alone = b.output(format, outputs)?;
-    b.launch(&Gemm {
-        y: alone.at,
-        x: last.at,
-        rows: 1,
-        ..call
-    })?;
-    let within = b.part(&y, (rows - 1) * outputs, outputs)?;
-    b.expect_same_bytes("a row alone and in a batch", &alone, &within)
-}
-
-/// A scale for each group of a row's inputs.
-fn scales(b: &mut Bench<'_>, count: usize) -> Result<(Address, Vec<f32>), Failure> {
-    let scales = b.numbers(count);
-    Ok((b.plain(&scales)?, scales))
+    let scales = b.numbers(outputs * groups);
+    let at = b.plain(&scales)?;
+    let y = b.output(Format::Scalar, rows * outputs)?;
+    b.launch(&*call(y.at, x.at, at))?;
+    let chain = (false, Chain::of(inputs));
+    expect(b, &y, &x.values, shape, chain, |o, k| {
+        Real::from(code(o * inputs + k)).by(scales[o * groups + k / group])
+    })
 }
 
 fn int8(b: &mut Bench<'_>, shape: Shape, group: usize) -> Result<(), Failure> {
     let (rows, outputs, inputs) = shape;
-    let groups = inputs.div_ceil(group);
-    let x = b.random(rows * inputs)?;
     let codes: Vec<i8> = (0..outputs * inputs)
         .map(|_| b.below(256) as u8 as i8)
         .collect();
     let w = b.plain(&codes)?;
-    let (at, scales) = scales(b, outputs * groups)?;
-    let y = b.output(Format::Scalar, rows * outputs)?;
-    b.launch(&GemmInt8 {
-        y: y.at,
-        x: x.at,
-        w,
-        scales: at,
-        group: group as u32,
-        rows: rows as u32,
-        outputs: outputs as u32,
-        inputs: inputs as u32,
-    })?;
-    expect(
-        b,
-        &y,
-        &x.values,
-        shape,
-        (false, Chain::of(inputs)),
-        |o, k| Real::from(f32::from(codes[o * inputs + k])).by(scales[o * groups + k / group]),
-    )
+    let call = |y, x, scales| -> Box<dyn Call> {
+        Box::new(GemmInt8 {
+            y,
+            x,
+            w,
+            scales,
+            group: group as u32,
+            rows: rows as u32,
+            outputs: outputs as u32,
+            inputs: inputs as u32,
+        })
+    };
+    scaled(b, shape, group, call, |i| f32::from(codes[i]))
 }
 
 fn int4(b: &mut Bench<'_>, shape: Shape, group: usize) -> Result<(), Failure> {
     let (rows, outputs, inputs) = shape;
-    let groups = inputs.div_ceil(group);
-    let x = b.random(rows * inputs)?;
     let codes: Vec<i32> = (0..outputs * inputs)
         .map(|_| b.below(16) as i32 - 8)
         .collect();
@@ -242,54 +201,39 @@ fn int4(b: &mut Bench<'_>, shape: Shape, group: usize) -> Result<(), Failure> {
         .map(|pair| (pair[0] & 15) as u8 + 16 * (pair[1] & 15) as u8)
         .collect();
     let w = b.plain(&bytes)?;
-    let (at, scales) = scales(b, outputs * groups)?;
-    let y = b.output(Format::Scalar, rows * outputs)?;
-    b.launch(&GemmInt4 {
-        y: y.at,
-        x: x.at,
-        w,
-        scales: at,
-        group: group as u32,
-        rows: rows as u32,
-        outputs: outputs as u32,
-        inputs: inputs as u32,
-    })?;
-    expect(
-        b,
-        &y,
-        &x.values,
-        shape,
-        (false, Chain::of(inputs)),
-        |o, k| Real::from(codes[o * inputs + k] as f32).by(scales[o * groups + k / group]),
-    )
+    let call = |y, x, scales| -> Box<dyn Call> {
+        Box::new(GemmInt4 {
+            y,
+            x,
+            w,
+            scales,
+            group: group as u32,
+            rows: rows as u32,
+            outputs: outputs as u32,
+            inputs: inputs as u32,
+        })
+    };
+    scaled(b, shape, group, call, |i| codes[i] as f32)
 }
 
 fn fp8(b: &mut Bench<'_>, shape: Shape) -> Result<(), Failure> {
     let (rows, outputs, inputs) = shape;
-    let x = b.random(rows * inputs)?;
     // Every code but the two NaNs.
     let codes: Vec<u8> = (0..outputs * inputs)
         .map(|_| b.below(127) as u8 | (b.below(2) as u8) << 7)
         .collect();
     let w = b.plain(&codes)?;
-    let (at, scales) = scales(b, outputs)?;
-    let y = b.output(Format::Scalar, rows * outputs)?;
-    b.launch(&GemmFp8 {
-        y: y.at,
-        x: x.at,
-        w,
-        scales: at,
-        rows: rows as u32,
-        outputs: outputs as u32,
-        inputs: inputs as u32,
-    })?;
+    let call = |y, x, scales| -> Box<dyn Call> {
+        Box::new(GemmFp8 {
+            y,
+            x,
+            w,
+            scales,
+            rows: rows as u32,
+            outputs: outputs as u32,
+            inputs: inputs as u32,
+        })
+    };
     let values: Vec<f32> = (0..=255).map(|code| fp8_value(code) as f32).collect();
-    expect(
-        b,
-        &y,
-        &x.values,
-        shape,
-        (false, Chain::of(inputs)),
-        |o, k| Real::from(values[usize::from(codes[o * inputs + k])]).by(scales[o]),
-    )
+    scaled(b, shape, inputs, call, |i| values[usize::from(codes[i])])
 }
