@@ -330,15 +330,21 @@ fn a_pinned_adapter_should_stay_whatever_else_is_asked() {
     );
     engine.unpin_adapter(id(&adapters[0]));
     engine.pin_adapter(id(&adapters[1])).unwrap();
-    for adapter in &adapters {
-        let stream = engine.submit(asking(Some(id(adapter)), 9, 3)).unwrap();
-        assert_eq!(tokens(stream).len(), 3);
-    }
-    let stream = engine
-        .submit(asking(Some(id(&adapters[0])), 10, 3))
-        .unwrap();
-    assert_eq!(tokens(stream).len(), 3);
-    assert!(sources[0].reads.load(Ordering::SeqCst) > 1);
+    // What it is worth depends on how long its copy took; with the others all at once it gives way
+    // sooner or later.
+    let gave_way = (0..10_000).any(|round| {
+        let asked = adapters[1..]
+            .iter()
+            .map(|a| engine.submit(asking(Some(id(a)), round, 3)).unwrap());
+        let streams: Vec<_> = asked.collect();
+        for stream in streams {
+            assert_eq!(tokens(stream).len(), 3);
+        }
+        let stream = engine.submit(asking(Some(id(&adapters[0])), round, 3));
+        assert_eq!(tokens(stream.unwrap()).len(), 3);
+        sources[0].reads.load(Ordering::SeqCst) > 1
+    });
+    assert!(gave_way, "it stays although it is pinned no more");
 }
 
 #[test]
