@@ -51,3 +51,62 @@ impl CallReader {
         (text.get(self.shown..).unwrap_or_default().to_owned(), calls)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Endpoint;
+
+    fn request() -> Completion {
+        let body = br#"{"model":"m","messages":[{"role":"user","content":"Hi"}],
+            "tools":[{"type":"function","function":{"name":"time"}}]}"#;
+        Completion::parse(Endpoint::Chat, body).unwrap()
+    }
+
+    #[test]
+    fn text_and_calls_should_be_the_same_however_the_answer_is_cut() {
+        use CallSyntax::{Bare, Listed, Named, Tagged};
+        for (syntax, answer, text, calls) in [
+            (
+                Listed,
+                r#"See [0]: [TOOL_CALLS] [{"name": "time", "arguments": {}}]"#,
+                "See [0]:",
+                1,
+            ),
+            (
+                Named,
+                "See: [TOOL_CALLS]time[ARGS]{}[TOOL_CALLS]time[ARGS]{}",
+                "See:",
+                2,
+            ),
+            (
+                Named,
+                "[TOOL_CALLS]day[ARGS]{} – no",
+                "[TOOL_CALLS]day[ARGS]{} – no",
+                0,
+            ),
+            (Named, r#"{"name":"time","arguments":{}}"#, "", 1),
+            (
+                Tagged,
+                r#"See: <tool_call>{"name":"time","arguments":{}}</tool_call>"#,
+                "See:",
+                1,
+            ),
+            (Bare, r#"{"name":"time","parameters":{}}"#, "", 1),
+            (Bare, "[TOOL_CALLS]", "[TOOL_CALLS]", 0),
+        ] {
+            for at in (0..=answer.len()).filter(|at| answer.is_char_boundary(*at)) {
+                for step in [1, 3, 7] {
+                    let mut reader = CallReader::new(&request(), syntax);
+                    let mut shown = reader.push(&answer[..at]);
+                    let letters: Vec<char> = answer[at..].chars().collect();
+                    for piece in letters.chunks(step) {
+                        shown += &reader.push(&piece.iter().collect::<String>());
+                    }
+                    let (rest, found) = reader.end(|n| n.to_string());
+                    assert_eq!((shown + &rest, found.len()), (text.to_owned(), calls));
+                }
+            }
+        }
+    }
+}

@@ -18,7 +18,7 @@ enum Writing {
 }
 
 impl Tokenizer {
-    /// The bytes of every token by its id; none for special tokens, which are no text, and for ids
+    /// The bytes of every token by its id; none for special tokens that are no text, and for ids
     /// without a token.
     ///
     /// # Errors
@@ -38,7 +38,7 @@ impl Tokenizer {
         let mut bytes = vec![None; most];
         for (content, id) in vocabulary {
             let of = match added.get(&id) {
-                Some(token) if token.special => None,
+                Some(_) if self.is_hidden(id) => None,
                 Some(token) => Some(token.content.clone().into_bytes()),
                 None => written(&content, writing),
             };

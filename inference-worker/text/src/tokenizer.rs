@@ -11,10 +11,15 @@ use crate::stream::StreamDecoder;
 /// Largest `tokenizer.json`, bytes; those of the largest vocabularies have about 20 MB.
 const MAX_BYTES: u64 = 128 << 20;
 
+/// Special tokens that belong to a text all the same: Mistral's models write calls of tools by them.
+const SHOWN: [&str; 3] = ["[TOOL_CALLS]", "[CALL_ID]", "[ARGS]"];
+
 /// Text to token ids and back.
 #[derive(Clone, Debug)]
 pub struct Tokenizer {
     inner: tokenizers::Tokenizer,
+    /// Special tokens that are no text, ascending.
+    hidden: Arc<[u32]>,
     /// Bytes of all tokens, once somebody asks for those of one.
     bytes: Arc<OnceLock<TokenBytes>>,
 }
@@ -39,8 +44,16 @@ impl Tokenizer {
         let mut inner = tokenizers::Tokenizer::from_bytes(bytes).map_err(fault)?;
         inner.with_padding(None);
         inner.with_truncation(None).map_err(fault)?;
+        let mut hidden: Vec<u32> = inner
+            .get_added_tokens_decoder()
+            .iter()
+            .filter(|(_, token)| token.special && !SHOWN.contains(&token.content.as_str()))
+            .map(|(id, _)| *id)
+            .collect();
+        hidden.sort_unstable();
         Ok(Self {
             inner,
+            hidden: hidden.into(),
             bytes: Arc::default(),
         })
     }
@@ -59,13 +72,23 @@ impl Tokenizer {
             .to_vec())
     }
 
-    /// Text of `ids`, leaving special tokens out. Ids beyond the vocabulary add nothing; bytes that
+    /// Whether a token is a special one that is no text.
+    pub(crate) fn is_hidden(&self, id: u32) -> bool {
+        self.hidden.binary_search(&id).is_ok()
+    }
+
+    /// Text of `ids`, leaving special tokens out, but for those that mark calls of tools. Ids beyond the vocabulary add nothing; bytes that
     /// are not UTF-8 become U+FFFD.
     ///
     /// # Errors
     /// If the tokenizer's decoder fails.
     pub fn decode(&self, ids: &[u32]) -> Result<String> {
-        self.inner.decode(ids, true).map_err(fault)
+        let shown: Vec<u32> = ids
+            .iter()
+            .copied()
+            .filter(|id| !self.is_hidden(*id))
+            .collect();
+        self.inner.decode(&shown, false).map_err(fault)
     }
 
     /// A decoder that takes ids one at a time.
@@ -128,4 +151,41 @@ pub(crate) fn read(path: &Path, limit: u64) -> Result<Vec<u8>> {
         });
     }
     Ok(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn mistral_like() -> Tokenizer {
+        let special = |id: u32, content: &str| {
+            json!({"id": id, "content": content, "single_word": false, "lstrip": false,
+                "rstrip": false, "normalized": false, "special": true})
+        };
+        let tokenizer = json!({
+            "version": "1.0",
+            "added_tokens": [special(0, "</s>"), special(1, "[TOOL_CALLS]"), special(2, "[ARGS]")],
+            "decoder": {"type": "Sequence", "decoders": [{"type": "ByteFallback"}, {"type": "Fuse"}]},
+            "model": {"type": "BPE", "byte_fallback": true,
+                "vocab": {"</s>": 0, "[TOOL_CALLS]": 1, "[ARGS]": 2, "t": 3, "{": 4, "}": 5},
+                "merges": []},
+        });
+        Tokenizer::from_bytes(tokenizer.to_string().as_bytes()).unwrap()
+    }
+
+    #[test]
+    fn special_tokens_should_be_left_out_but_for_marks_of_calls() {
+        let tokenizer = mistral_like();
+        let ids = [1, 3, 2, 4, 5, 0];
+        let text = "[TOOL_CALLS]t[ARGS]{}";
+        assert_eq!(tokenizer.decode(&ids).unwrap(), text);
+        let mut stream = tokenizer.stream();
+        let pieces = ids.map(|id| stream.push(id).unwrap());
+        assert_eq!(pieces.concat() + &stream.finish().unwrap(), text);
+        assert_eq!(tokenizer.encode(text, false).unwrap(), ids[..5]);
+        let bytes = tokenizer.token_bytes().unwrap();
+        assert_eq!(bytes[1].as_deref(), Some(&b"[TOOL_CALLS]"[..]));
+        assert_eq!(bytes[0], None);
+    }
 }
