@@ -257,6 +257,36 @@ async fn what_is_too_much_should_be_refused_clearly() {
 }
 
 #[tokio::test]
+async fn a_request_that_does_not_fit_whole_should_leave_nothing_running() {
+    let options = EngineOptions {
+        max_requests: 3,
+        ..EngineOptions::default()
+    };
+    let scene = Scene::with(None, options, Options::default()).await;
+    scene.idle().await;
+    let before = scene.engine.stats();
+    let mut body = prompt("");
+    body["prompt"] = json!(["The harbour", "Prices are", "Who is paid?", "One too many"]);
+    body["max_tokens"] = json!(1900);
+    body["ignore_eos"] = json!(true);
+    for stream in [false, true] {
+        body["stream"] = json!(stream);
+        let (status, error) = scene.post(TEXT, &body).await;
+        assert_eq!((status, &error["error"]["code"]), (429, &json!("busy")));
+        // The three that had been taken are not computed to their end.
+        scene.idle().await;
+    }
+    let after = scene.engine.stats();
+    assert!(after.cancelled > before.cancelled);
+    assert_eq!(after.finished, before.finished);
+    body["stream"] = json!(false);
+    body["max_tokens"] = json!(2);
+    body["prompt"] = json!(["The harbour", "Prices are", "Who is paid?"]);
+    let answer = scene.ok(TEXT, &body).await;
+    assert_eq!(answer["choices"].as_array().unwrap().len(), 3);
+}
+
+#[tokio::test]
 async fn a_client_that_leaves_should_free_what_it_used() {
     let scene = Scene::new().await;
     let mut body = prompt("The harbour");

@@ -37,6 +37,28 @@ fn an_ordinary_request_should_be_understood() {
 }
 
 #[test]
+fn as_many_answers_should_be_computed_as_are_given() {
+    let of = |more: &str| {
+        let body = format!(r#"{{"model":"m","prompt":"x"{more}}}"#);
+        Completion::parse(Endpoint::Text, body.as_bytes())
+    };
+    for (more, n) in [
+        ("", 1),
+        (r#","best_of":1"#, 1),
+        (r#","n":3,"best_of":3"#, 3),
+    ] {
+        assert_eq!(of(more).unwrap().n, n);
+    }
+    for more in [
+        r#","n":3,"best_of":4"#,
+        r#","n":3,"best_of":2"#,
+        r#","best_of":0"#,
+    ] {
+        assert_eq!(of(more).unwrap_err().param.as_deref(), Some("best_of"));
+    }
+}
+
+#[test]
 fn what_would_change_the_answer_and_is_not_understood_should_be_refused_by_name() {
     for (field, param) in [
         (r#""logit_bias":{"x":1}"#, "logit_bias"),
