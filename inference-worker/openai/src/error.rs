@@ -50,11 +50,13 @@ impl ApiError {
 
     /// 400: the field is not understood and would change the answer.
     pub fn unsupported(param: &str) -> Self {
+        // It is whatever the client wrote, at any length.
+        let shown: String = param.chars().take(64).collect();
         Self::invalid(
             "unsupported_parameter",
-            format!("`{param}` is not supported. Leave it out."),
+            format!("`{shown}` is not supported. Leave it out."),
         )
-        .about(param)
+        .about(&shown)
     }
 
     /// 401: no key, or a wrong one.
