@@ -15,7 +15,10 @@ use crate::tokenizer::read;
 
 /// Largest `tokenizer_config.json` or `chat_template.jinja`, bytes.
 const MAX_BYTES: u64 = 16 << 20;
-/// Instructions that one rendering may take: a template comes from a stranger and may loop.
+/// Instructions that one rendering may take: a template may loop. They do not bound the memory of what it
+/// holds in variables, which the engine of templates has no limit for: a string that is doubled a few dozen
+/// times is more than any machine has. So templates are read from a base model's folder only, which its
+/// operator chose; adapters, which come from strangers, bring none.
 const FUEL: u64 = 5_000_000;
 /// Bytes of a rendered conversation at most.
 const MAX_RENDERED: usize = 8 << 20;
