@@ -58,14 +58,7 @@ pub(super) fn layers(
             continue;
         }
         for (shard, layers) in shards.iter().zip(&mut ranks) {
-            let part = shard.layer(config, &stored).map_err(|error| {
-                let reason = format!("cannot be cut for {} ranks: {error}", shards.len());
-                EngineError::Weights {
-                    name: format!("layer {index}"),
-                    reason,
-                }
-            })?;
-            layers.push(Layer::new(part));
+            layers.push(Layer::new(shard.layer(config, index, &stored)?));
         }
     }
     Ok(ranks)

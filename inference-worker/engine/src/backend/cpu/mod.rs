@@ -15,7 +15,7 @@ mod matrix;
 mod rope;
 mod step;
 
-use super::parallel::{Communicator, LocalRank, Shard};
+use super::parallel::{together, LocalRank, Shard};
 use super::{Backend, Copier, StepBatch, StepOutput};
 use crate::adapters::image::{AdapterImage, Arrangement};
 use crate::error::{AdapterError, EngineError, StepError};
@@ -213,10 +213,7 @@ impl CpuBackend {
                 .zip(ranks.iter_mut().zip(pools))
                 .map(|(end, (rank, pool))| {
                     scope.spawn(move || {
-                        let end = Guard { end: Some(end) };
-                        let result = pool.install(|| rank.step(shared, batch, end.get()));
-                        end.finish(&result);
-                        result
+                        together(&end, || pool.install(|| rank.step(shared, batch, &end)))
                     })
                 })
                 .collect();
@@ -233,31 +230,6 @@ impl CpuBackend {
         match (adapter, first) {
             (Some(error), _) | (None, Some(error)) => Err(error),
             (None, None) => Ok(()),
-        }
-    }
-}
-
-/// A rank's end of its group, which gives up if the rank fails or panics.
-struct Guard {
-    end: Option<LocalRank>,
-}
-
-impl Guard {
-    fn get(&self) -> &LocalRank {
-        self.end.as_ref().expect("taken by `finish` alone")
-    }
-
-    fn finish(mut self, result: &Result<(), StepError>) {
-        if let (Some(end), Err(error)) = (self.end.take(), result) {
-            end.abort(&error.to_string());
-        }
-    }
-}
-
-impl Drop for Guard {
-    fn drop(&mut self) {
-        if let Some(end) = &self.end {
-            end.abort("it panicked");
         }
     }
 }

@@ -9,7 +9,7 @@ use super::linear::{adapters_of, linear};
 use super::math::{add, rms_norm, silu_mul};
 use super::matrix::BaseMatrix;
 use super::rope::Rope;
-use crate::backend::parallel::{Communicator, CommunicatorError, Shard};
+use crate::backend::parallel::{CommunicatorError, Gather, Shard};
 use crate::backend::StepBatch;
 use crate::error::StepError;
 use crate::panels::LANES;
@@ -81,7 +81,7 @@ impl Rank {
         &mut self,
         shared: &Shared,
         batch: &StepBatch,
-        ranks: &impl Communicator<Buffer = [f32]>,
+        ranks: &impl Gather<Buffer = [f32]>,
     ) -> Result<(), StepError> {
         let Self {
             shard,
@@ -188,7 +188,7 @@ impl Rank {
         &mut self,
         shared: &Shared,
         wanted: usize,
-        ranks: &impl Communicator<Buffer = [f32]>,
+        ranks: &impl Gather<Buffer = [f32]>,
     ) -> Result<(), StepError> {
         let (isa, b) = (shared.isa, &mut self.buffers);
         let weights = shared.lm_head.as_ref().unwrap_or(&shared.embed).view();
@@ -202,7 +202,7 @@ impl Rank {
         }
         // A part begins with its own columns; the last ones are filled up to the length of the others.
         let panels = self.shard.vocabulary(&shared.config);
-        let columns = (panels.end * LANES).min(vocabulary) - (panels.start * LANES).min(vocabulary);
+        let columns = self.shard.tokens(&shared.config).len();
         let width = self.shard.vocabulary_panels(&shared.config) * LANES;
         b.part.clear();
         b.part.resize(wanted * width, 0.0);

@@ -1,5 +1,6 @@
 //! What ranks need of each other.
 
+use std::fmt::Display;
 use thiserror::Error;
 
 /// Why ranks could not exchange what they have.
@@ -47,6 +48,12 @@ pub trait Communicator: Send + Sync {
     /// When a rank gave up or the device failed.
     fn all_reduce(&self, values: &mut Self::Buffer) -> Result<(), CommunicatorError>;
 
+    /// Gives up: ranks that wait for this one, now or later, get an error instead.
+    fn abort(&self, reason: &str);
+}
+
+/// What ranks need whose results are not put together elsewhere.
+pub trait Gather: Communicator {
     /// Puts the parts of all ranks, which are equally long, side by side in order of rank.
     ///
     /// # Errors
@@ -56,7 +63,27 @@ pub trait Communicator: Send + Sync {
         part: &Self::Buffer,
         whole: &mut Self::Buffer,
     ) -> Result<(), CommunicatorError>;
+}
 
-    /// Gives up: ranks that wait for this one, now or later, get an error instead.
-    fn abort(&self, reason: &str);
+/// Does one rank's part of what all ranks do together. If it fails or panics, the rank gives up.
+///
+/// # Errors
+/// Those of the part.
+pub fn together<C: Communicator + ?Sized, T, E: Display>(
+    end: &C,
+    part: impl FnOnce() -> Result<T, E>,
+) -> Result<T, E> {
+    struct Unfinished<'a, C: Communicator + ?Sized>(&'a C);
+    impl<C: Communicator + ?Sized> Drop for Unfinished<'_, C> {
+        fn drop(&mut self) {
+            self.0.abort("it panicked");
+        }
+    }
+    let unfinished = Unfinished(end);
+    let result = part();
+    std::mem::forget(unfinished);
+    if let Err(error) = &result {
+        end.abort(&error.to_string());
+    }
+    result
 }

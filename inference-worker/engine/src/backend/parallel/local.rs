@@ -1,6 +1,6 @@
 //! Ranks that are threads of one process.
 
-use super::{Communicator, CommunicatorError};
+use super::{Communicator, CommunicatorError, Gather};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 /// What all ranks brought to one exchange, in order of rank.
@@ -122,6 +122,18 @@ impl Communicator for LocalRank {
         Ok(())
     }
 
+    fn abort(&self, reason: &str) {
+        let failure = CommunicatorError::Aborted {
+            rank: self.rank,
+            reason: reason.to_owned(),
+        };
+        // The first one is why the others failed.
+        self.lock().failure.get_or_insert(failure);
+        self.group.changed.notify_all();
+    }
+}
+
+impl Gather for LocalRank {
     fn all_gather(&self, part: &[f32], whole: &mut [f32]) -> Result<(), CommunicatorError> {
         if whole.len() != part.len() * self.group.ranks {
             return Err(CommunicatorError::Length {
@@ -143,16 +155,6 @@ impl Communicator for LocalRank {
             into.copy_from_slice(theirs);
         }
         Ok(())
-    }
-
-    fn abort(&self, reason: &str) {
-        let failure = CommunicatorError::Aborted {
-            rank: self.rank,
-            reason: reason.to_owned(),
-        };
-        // The first one is why the others failed.
-        self.lock().failure.get_or_insert(failure);
-        self.group.changed.notify_all();
     }
 }
 

@@ -10,6 +10,6 @@ pub mod communicator;
 pub mod local;
 pub mod shard;
 
-pub use communicator::{Communicator, CommunicatorError};
+pub use communicator::{together, Communicator, CommunicatorError, Gather};
 pub use local::LocalRank;
 pub use shard::Shard;

@@ -1,5 +1,6 @@
 //! Which part of the model a rank has.
 
+use crate::error::EngineError;
 use crate::panels::LANES;
 use openledger_model::{ModelConfig, Site, StoredLayer, StoredMatrix};
 use std::ops::Range;
@@ -83,21 +84,26 @@ impl Shard {
         }
     }
 
-    /// The part of a layer.
+    /// The part of layer number `index`.
     ///
     /// # Errors
     /// When a cut goes through a group of scales or a block.
     pub fn layer(
         self,
         config: &ModelConfig,
+        index: usize,
         layer: &StoredLayer,
-    ) -> Result<StoredLayer, openledger_model::ModelError> {
+    ) -> Result<StoredLayer, EngineError> {
         let mut part = layer.clone();
         for site in Site::ALL {
             let i = site.index();
             let (rows, columns) = (self.outputs(site, config), self.inputs(site, config));
             let matrix: &StoredMatrix = &layer.sites[i];
-            part.sites[i] = matrix.part(rows.clone(), columns)?;
+            let cut = matrix.part(rows.clone(), columns);
+            part.sites[i] = cut.map_err(|error| EngineError::Weights {
+                name: format!("layer {index}"),
+                reason: format!("cannot be cut for {} ranks: {error}", self.ranks),
+            })?;
             part.bias[i] = layer.bias[i].as_ref().map(|bias| bias[rows].to_vec());
         }
         Ok(part)
@@ -116,5 +122,11 @@ impl Shard {
             self.vocabulary_panels(config),
         );
         (self.rank * width).min(all)..((self.rank + 1) * width).min(all)
+    }
+
+    /// The tokens whose logits the rank computes: those of its panels.
+    pub fn tokens(self, config: &ModelConfig) -> Range<usize> {
+        let panels = self.vocabulary(config);
+        (panels.start * LANES).min(config.vocab_size)..(panels.end * LANES).min(config.vocab_size)
     }
 }
