@@ -2,13 +2,11 @@
 
 use crate::{
     commands::{bench::args::BenchArgs, versions::VersionName},
+    device::{DeviceArgs, DeviceName},
     storage::{Kind, RemoteArgs, StoreArgs},
 };
 use clap::{Args, Parser, Subcommand};
-use openledger_engine::backend::cuda::{CudaOptions, DeviceChoice};
-use openledger_engine::BackendOptions;
-use openledger_primitives::receipt::BackendClass;
-use std::{net::SocketAddr, path::PathBuf, str::FromStr};
+use std::{net::SocketAddr, path::PathBuf};
 
 /// Serves LoRA adapters on one base model, meters every answer and settles on chain.
 #[derive(Debug, Parser)]
@@ -50,65 +48,6 @@ pub enum Command {
     Bench(BenchArgs),
     /// Test a GPU: its kernels, models with known answers, and its speed. Status 2 without a GPU.
     GpuSelftest(GpuSelftestArgs),
-}
-
-/// Where a model is computed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum DeviceName {
-    /// On the CPU.
-    Cpu,
-    /// On the GPU of this number.
-    Cuda(u32),
-}
-
-impl FromStr for DeviceName {
-    type Err = String;
-
-    fn from_str(name: &str) -> Result<Self, String> {
-        let ordinal = match name {
-            "cpu" => return Ok(Self::Cpu),
-            "cuda" => Some(0),
-            _ => name.strip_prefix("cuda:").and_then(|n| n.parse().ok()),
-        };
-        ordinal
-            .map(Self::Cuda)
-            .ok_or_else(|| "cpu, cuda or cuda:N".to_owned())
-    }
-}
-
-impl DeviceName {
-    /// What is announced of it, and said in receipts.
-    pub fn class(self) -> BackendClass {
-        match self {
-            Self::Cpu => BackendClass::CpuF32,
-            Self::Cuda(_) => BackendClass::CudaBf16,
-        }
-    }
-}
-
-/// Options of where a model is computed.
-#[derive(Clone, Copy, Debug, Args)]
-pub struct DeviceArgs {
-    /// `cpu`, `cuda` or `cuda:N`. A GPU that cannot be used is an error; the CPU never takes its place.
-    #[arg(long, value_name = "DEVICE", default_value = "cpu")]
-    pub device: DeviceName,
-    /// On a GPU: the same bits whatever shares a step, by slower products of matrices. The CPU always is.
-    #[arg(long)]
-    pub deterministic: bool,
-}
-
-impl DeviceArgs {
-    /// For the engine.
-    pub fn backend(self) -> BackendOptions {
-        match self.device {
-            DeviceName::Cpu => BackendOptions::Cpu,
-            DeviceName::Cuda(ordinal) => BackendOptions::Cuda(CudaOptions {
-                device: DeviceChoice::Ordinal(ordinal),
-                deterministic: self.deterministic,
-                ..CudaOptions::default()
-            }),
-        }
-    }
 }
 
 /// Options of `gpu-selftest`.
@@ -210,9 +149,6 @@ pub struct RunArgs {
     /// Requests of one channel that wait or run at most.
     #[arg(long, default_value_t = 256)]
     pub channel_requests: usize,
-    /// Ranks that compute each layer together; must divide the model's key and value heads.
-    #[arg(long, value_name = "N", default_value_t = 1)]
-    pub tensor_parallel: usize,
 }
 
 /// An adapter by name.
@@ -291,10 +227,6 @@ pub struct ServeArgs {
     /// What computes.
     #[command(flatten)]
     pub device: DeviceArgs,
-    /// Parts into which every layer is divided, each computed by its own share of the threads; on the CPU
-    /// alone.
-    #[arg(long, value_name = "RANKS", default_value_t = 1)]
-    pub tensor_parallel: usize,
     /// Threads that compute; all cores when absent.
     #[arg(long)]
     pub threads: Option<usize>,
@@ -536,20 +468,4 @@ pub struct VerifyReceiptArgs {
     /// Chain.
     #[command(flatten)]
     pub chain: ChainArgs,
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_device_should_be_announced_for_what_it_is() {
-        let class = |name: &str| name.parse::<DeviceName>().map(DeviceName::class);
-        assert_eq!(class("cpu"), Ok(BackendClass::CpuF32));
-        assert_eq!(class("cuda"), Ok(BackendClass::CudaBf16));
-        assert_eq!(class("cuda:3"), Ok(BackendClass::CudaBf16));
-        for wrong in ["gpu", "cuda:", "cuda:x", "cuda:-1", "CPU", ""] {
-            assert!(class(wrong).is_err(), "{wrong}");
-        }
-    }
 }

@@ -3,6 +3,7 @@
 mod api;
 mod cli;
 mod commands;
+mod device;
 mod indexing;
 mod metrics;
 mod serve;

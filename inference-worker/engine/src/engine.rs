@@ -7,7 +7,7 @@ use crate::adapters::residency::Residency;
 use crate::adapters::{AdapterId, AdapterSource, Origin, Registry};
 use crate::backend::cpu::CpuBackend;
 use crate::backend::cuda::model::FromBase;
-use crate::backend::cuda::{CudaBackend, Room};
+use crate::backend::cuda::{CudaBackend, CudaRanks, Room};
 use crate::backend::{Backend, Copier};
 use crate::embedding::{EmbedRequest, PendingEmbedding, Pooling};
 use crate::error::{AdapterError, EngineError, SubmitError};
@@ -79,15 +79,22 @@ impl Engine {
                     context: options.arena_pages.map_or(context, fitting),
                     rows: options.max_step_rows,
                 };
-                if options.tensor_parallel > 1 {
-                    return Err(EngineError::Options(
-                        "tensor_parallel is for the CPU backend; a GPU computes alone".to_owned(),
-                    ));
+                let (ranks, devices) = (options.tensor_parallel, cuda.devices.len());
+                if ranks != devices {
+                    return Err(EngineError::Options(format!(
+                        "tensor_parallel {ranks} takes as many devices; {devices} are named"
+                    )));
                 }
                 let mut filler = FromBase::new(config, base);
-                let backend = CudaBackend::new(config, &mut filler, cuda, room)?;
-                let pages = backend.pages();
-                (Box::new(backend), pages)
+                if ranks > 1 {
+                    let backend = CudaRanks::new(config, &mut filler, cuda, room)?;
+                    let pages = backend.pages();
+                    (Box::new(backend), pages)
+                } else {
+                    let backend = CudaBackend::new(config, &mut filler, cuda, room)?;
+                    let pages = backend.pages();
+                    (Box::new(backend), pages)
+                }
             }
         };
         let context = fitting(pages);

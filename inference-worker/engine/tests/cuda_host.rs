@@ -12,6 +12,8 @@ mod common;
 mod goldens;
 #[path = "oracle.rs"]
 mod oracle;
+#[path = "parallel.rs"]
+mod parallel;
 #[path = "prompts.rs"]
 mod prompts;
 #[path = "serving.rs"]
@@ -32,22 +34,35 @@ use openledger_model::{ModelConfig, Targets};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-fn start(options: CudaOptions) -> (EngineHandle, Arc<HostDevice>) {
-    start_model(&config(), options)
+/// Devices that stand in for GPUs.
+type Devices = Vec<Arc<HostDevice>>;
+
+fn start(options: CudaOptions) -> (EngineHandle, Devices) {
+    start_model(&config(), options, 1)
 }
 
-fn start_model(config: &ModelConfig, options: CudaOptions) -> (EngineHandle, Arc<HostDevice>) {
-    let device = Arc::new(HostDevice::new(96 << 20));
+fn start_model(
+    config: &ModelConfig,
+    options: CudaOptions,
+    ranks: usize,
+) -> (EngineHandle, Devices) {
+    let devices: Devices = (0..ranks)
+        .map(|_| Arc::new(HostDevice::new(96 << 20)))
+        .collect();
     let options = EngineOptions {
         backend: BackendOptions::Cuda(CudaOptions {
-            device: DeviceChoice::Open(device.clone()),
+            devices: devices
+                .iter()
+                .map(|device| DeviceChoice::Open(device.clone()))
+                .collect(),
             ..options
         }),
+        tensor_parallel: ranks,
         ..EngineOptions::default()
     };
     (
         Engine::start(config, weights(config), options).unwrap(),
-        device,
+        devices,
     )
 }
 
@@ -68,50 +83,86 @@ fn answers(engine: &EngineHandle) -> Vec<Vec<u32>> {
 }
 
 #[test]
-fn steps_that_were_written_down_should_give_the_same_answers() {
+fn steps_that_were_written_down_should_give_the_same_answers_on_one_rank_and_on_two() {
     let options = cuda_options(&config(), Place::CudaHost);
-    let (plain, device) = start(CudaOptions {
+    let (plain, devices) = start(CudaOptions {
         graphs: false,
         ..options.clone()
     });
     let expected = answers(&plain);
-    assert_eq!(device.graph_launches(), 0);
-    let (written, device) = start(options);
-    assert_eq!(answers(&written), expected);
-    // Twelve steps of five rows, of which the first two of a shape are not launched as a whole.
-    assert!(device.graph_launches() >= 8, "{}", device.graph_launches());
+    assert_eq!(devices[0].graph_launches(), 0);
+    for ranks in [1, 2] {
+        let (written, devices) = start_model(&config(), options.clone(), ranks);
+        assert_eq!(answers(&written), expected, "{ranks} ranks");
+        for device in devices {
+            // Twelve steps of five rows, of which the first two of a shape are not launched as a whole.
+            assert!(device.graph_launches() >= 8, "{}", device.graph_launches());
+        }
+    }
 }
 
 #[test]
-fn an_engine_should_give_the_memory_of_its_device_back() {
-    let (engine, device) = start(cuda_options(&config(), Place::CudaHost));
+fn an_engine_should_give_the_memory_of_its_devices_back() {
+    let options = cuda_options(&config(), Place::CudaHost);
+    let (engine, devices) = start_model(&config(), options, 2);
     assert_eq!(answers(&engine).len(), 5);
-    assert!(device.taken() > 0);
+    assert!(devices.iter().all(|device| device.taken() > 0));
     engine.shutdown();
     drop(engine);
     // The thread that copies adapters may be ending still.
     for _ in 0..1000 {
-        if device.taken() == 0 {
+        if devices.iter().all(|device| device.taken() == 0) {
             return;
         }
         std::thread::sleep(std::time::Duration::from_millis(10));
     }
-    panic!("{} bytes are still taken", device.taken());
+    panic!("bytes are still taken");
 }
 
 #[test]
-fn a_model_kept_in_bf16_should_answer_nearly_as_in_f32() {
-    nearly_as_in_f32(false, false);
+fn as_many_devices_as_ranks_should_be_asked_for_and_each_should_have_room() {
+    let config = config();
+    let refusal = |bytes: &[usize], ranks: usize| {
+        let device = |bytes: &usize| DeviceChoice::Open(Arc::new(HostDevice::new(*bytes)));
+        let options = EngineOptions {
+            backend: BackendOptions::Cuda(CudaOptions {
+                devices: bytes.iter().map(device).collect(),
+                ..cuda_options(&config, Place::CudaHost)
+            }),
+            tensor_parallel: ranks,
+            ..EngineOptions::default()
+        };
+        let refused = Engine::start(&config, weights(&config), options);
+        refused.err().expect("it is refused")
+    };
+    let room = 96 << 20;
+    for (devices, ranks) in [(1, 2), (2, 1)] {
+        let error = refusal(&vec![room; devices], ranks).to_string();
+        let expected =
+            format!("tensor_parallel {ranks} takes as many devices; {devices} are named");
+        assert!(error.contains(&expected), "{error}");
+    }
+    let error = refusal(&[room, 1 << 10], 2);
+    let memory = matches!(error, EngineError::Device(DeviceError::Memory { .. }));
+    assert!(memory, "{error}");
+    let error = refusal(&[room; 3], 3).to_string();
+    assert!(error.contains("num_key_value_heads of 2"), "{error}");
+}
+
+#[test]
+fn a_model_kept_in_bf16_should_answer_nearly_as_in_f32_on_one_rank_and_on_two() {
+    nearly_as_in_f32(false, false, 1);
+    nearly_as_in_f32(false, false, 2);
 }
 
 #[test]
 fn a_library_and_tensor_cores_should_answer_nearly_as_in_f32() {
     for deterministic in [false, true] {
-        nearly_as_in_f32(deterministic, true);
+        nearly_as_in_f32(deterministic, true, 1);
     }
 }
 
-fn nearly_as_in_f32(deterministic: bool, tensor_cores: bool) {
+fn nearly_as_in_f32(deterministic: bool, tensor_cores: bool, ranks: usize) {
     // Widths that tensor cores take.
     let config = ModelConfig {
         hidden_size: 48,
@@ -125,7 +176,7 @@ fn nearly_as_in_f32(deterministic: bool, tensor_cores: bool) {
         tensor_cores,
         ..cuda_options(&config, Place::CudaHost)
     };
-    let (engine, _) = start_model(&config, options);
+    let (engine, _) = start_model(&config, options, ranks);
     let logprobs = |engine: &EngineHandle, adapter| {
         let mut request = Request::new(prompt(30, 2), 1);
         request.adapter = adapter;
@@ -141,7 +192,7 @@ fn nearly_as_in_f32(deterministic: bool, tensor_cores: bool) {
         let shared: Vec<f32> = shared.collect();
         (shared.len(), shared.into_iter().fold(0.0, f32::max))
     };
-    let (exact, _) = start_model(&config, cuda_options(&config, Place::CudaHost));
+    let (exact, _) = start_model(&config, cuda_options(&config, Place::CudaHost), 1);
     let adapter = adapter(&config, 5, Targets::AllLinear, 3);
     let ids = [&engine, &exact].map(|engine| Some(engine.load_adapter(&adapter).unwrap()));
     let exact = [logprobs(&exact, None), logprobs(&exact, ids[1])];
@@ -176,7 +227,7 @@ fn a_model_without_room_should_be_refused_with_the_reason() {
     ] {
         let options = EngineOptions {
             backend: BackendOptions::Cuda(CudaOptions {
-                device: DeviceChoice::Open(Arc::new(HostDevice::new(bytes))),
+                devices: vec![DeviceChoice::Open(Arc::new(HostDevice::new(bytes)))],
                 ..options.clone()
             }),
             arena_pages: pages,
@@ -197,7 +248,7 @@ fn a_machine_without_a_gpu_should_get_an_error_and_never_the_cpu() {
     let config = config();
     let options = EngineOptions {
         backend: BackendOptions::Cuda(CudaOptions {
-            device: DeviceChoice::Ordinal(Driver::count().unwrap_or(0)),
+            devices: vec![DeviceChoice::Ordinal(Driver::count().unwrap_or(0))],
             ..CudaOptions::default()
         }),
         ..EngineOptions::default()

@@ -74,7 +74,7 @@ fn codes_should_be_read_back_as_the_weights_that_they_stand_for() {
             let expected = weights.layers[1].site(site).flatten_all().unwrap();
             let expected: Vec<f32> = expected.to_vec1().unwrap();
             assert!(
-                copier.model.site(1, site).unwrap() == expected,
+                copier.weight(1, site).unwrap() == expected,
                 "{name} {site:?}"
             );
         }

@@ -4,8 +4,6 @@ mod common;
 
 use common::*;
 use openledger_engine::adapters::image::{AdapterImage, DeviceAdapter};
-use openledger_engine::backend::cpu::CpuBackend;
-use openledger_engine::backend::Backend;
 use openledger_engine::{AdapterError, Engine, EngineError, EngineHandle, EngineOptions, Request};
 use openledger_model::{
     quantise, Adapter, Checkpoint, Family, LoraPair, ModelConfig, Site, StoredType, Target, Weights,
@@ -80,12 +78,13 @@ fn ranks_should_agree<B: Into<openledger_model::Base>>(
     adapters: &[Adapter],
     ranks: &[usize],
 ) {
-    let (mut one, loaded) = cpu_backend(config, base(), 60, adapters, 1);
-    let expected = forced(&mut one, 60, &cases(9, &loaded));
+    let backend = |ranks| ranked_backend(place(), config, base(), 60, adapters, ranks);
+    let (mut one, loaded) = backend(1);
+    let expected = forced(&mut *one, 60, &cases(9, &loaded));
     for ranks in ranks {
-        let (mut several, loaded) = cpu_backend(config, base(), 60, adapters, *ranks);
+        let (mut several, loaded) = backend(*ranks);
         assert_eq!(several.page_bytes(), one.page_bytes());
-        let found = forced(&mut several, 60, &cases(9, &loaded));
+        let found = forced(&mut *several, 60, &cases(9, &loaded));
         for (i, (found, expected)) in found.iter().zip(&expected).enumerate() {
             let scale = expected.iter().fold(1f32, |most, v| most.max(v.abs()));
             let error = difference(found, expected) / scale;
@@ -177,15 +176,15 @@ fn every_position_should_have_the_same_bits_alone_in_a_batch_and_in_every_run_of
     let config = divisible(Family::Qwen3);
     let adapters = ragged_adapters(&config);
     for ranks in [2, 4] {
-        let start = || cpu_backend(&config, weights(&config), 60, &adapters, ranks);
+        let start = || ranked_backend(place(), &config, weights(&config), 60, &adapters, ranks);
         let (mut backend, loaded) = start();
         let all = cases(8, &loaded);
-        let together = forced(&mut backend, 60, &all);
+        let together = forced(&mut *backend, 60, &all);
         for (case, together) in all.into_iter().zip(&together) {
-            assert!(forced(&mut backend, 60, &[case])[0] == *together);
+            assert!(forced(&mut *backend, 60, &[case])[0] == *together);
         }
         let (mut again, loaded) = start();
-        assert!(forced(&mut again, 60, &cases(8, &loaded)) == together);
+        assert!(forced(&mut *again, 60, &cases(8, &loaded)) == together);
     }
 }
 
@@ -195,7 +194,7 @@ fn what_cannot_be_divided_should_be_refused_by_name() {
         let folder = goldens().join(folder);
         let config = ModelConfig::from_dir(&folder).unwrap();
         let checkpoint = Checkpoint::open(&folder, &config).unwrap();
-        match CpuBackend::parallel(&config, checkpoint, 10, 64, ranks, 1) {
+        match divided(place(), &config, checkpoint, 10, ranks) {
             Ok(_) => panic!("{} was divided", folder.display()),
             Err(error) => error.to_string(),
         }
@@ -209,13 +208,18 @@ fn what_cannot_be_divided_should_be_refused_by_name() {
         error.contains("layer 0") && error.contains("16 inputs"),
         "{error}"
     );
-    assert!(refusal("gguf/llama-q4_0", 2).contains("32 inputs"));
+    let error = refusal("gguf/llama-q4_0", 2);
+    let reason = match place() {
+        Place::Cpu => "32 inputs",
+        Place::Cuda | Place::CudaHost => "GGUF",
+    };
+    assert!(error.contains(reason), "{error}");
     let options = EngineOptions {
         tensor_parallel: 4,
         ..EngineOptions::default()
     };
     let config = config();
-    let refused = Engine::start(&config, weights(&config), options);
+    let refused = Engine::start(&config, weights(&config), placed(&config, options));
     assert!(matches!(refused, Err(EngineError::Options(_))));
 }
 
@@ -223,8 +227,9 @@ fn what_cannot_be_divided_should_be_refused_by_name() {
 fn a_rank_that_fails_should_end_the_step_and_not_the_engine() {
     let config = divisible(Family::Llama);
     let adapters = ragged_adapters(&config);
-    let (mut backend, loaded) = cpu_backend(&config, weights(&config), 40, &adapters, 4);
-    let expected = forced(&mut backend, 40, &cases(3, &loaded));
+    let (mut backend, loaded) =
+        ranked_backend(place(), &config, weights(&config), 40, &adapters, 4);
+    let expected = forced(&mut *backend, 40, &cases(3, &loaded));
     let broken = DeviceAdapter::new(Arc::clone(&loaded[0].table), loaded[0].pages.clone());
     let broken = &Arc::new(broken);
     broken.arrive(1);
@@ -240,7 +245,7 @@ fn a_rank_that_fails_should_end_the_step_and_not_the_engine() {
     };
     let error = backend.step(&batch).unwrap_err();
     assert!(error.to_string().contains("the device is gone"), "{error}");
-    assert!(forced(&mut backend, 40, &cases(3, &loaded)) == expected);
+    assert!(forced(&mut *backend, 40, &cases(3, &loaded)) == expected);
 }
 
 #[test]
@@ -250,8 +255,10 @@ fn an_image_for_other_ranks_should_be_refused() {
         tensor_parallel: 2,
         ..EngineOptions::default()
     };
+    let options = placed(&config, options);
     let engine = Engine::start(&config, weights(&config), options).unwrap();
-    let refused = engine.hold(AdapterImage::random(&config, 4, 1));
+    let image = AdapterImage::random_arranged(&config, arrangement(), &Site::ALL, 4, 1);
+    let refused = engine.hold(image);
     let expected = AdapterError::Ranks {
         image: 1,
         device: 2,
@@ -267,7 +274,7 @@ fn start(config: &ModelConfig, ranks: usize, pages: Option<u32>) -> EngineHandle
         deterministic: true,
         ..EngineOptions::default()
     };
-    Engine::start(config, weights(config), options).unwrap()
+    Engine::start(config, weights(config), placed(config, options)).unwrap()
 }
 
 /// Tokens and fingerprints of requests of the base and of adapters that share the engine.
@@ -282,6 +289,7 @@ fn answers(
         .collect();
     let mut answers = Vec::new();
     let mut streams = Vec::new();
+    let gate = together.then(|| Gate::close(engine));
     for i in 0..10 {
         let mut request = Request::new(prompt(4 + 3 * i, i), 24);
         request.adapter = (i % (ids.len() + 1)).checked_sub(1).map(|a| ids[a]);
@@ -289,6 +297,9 @@ fn answers(
         if !together {
             answers.extend(streams.drain(..).map(|stream| stream.blocking_collect()));
         }
+    }
+    if let Some(gate) = gate {
+        gate.open();
     }
     answers.extend(streams.into_iter().map(|stream| stream.blocking_collect()));
     answers
@@ -312,8 +323,8 @@ fn engines_of_several_ranks_should_give_the_tokens_of_one_and_their_own_bits_wha
     for ranks in [1, 2, 4] {
         let alone = answers(&start(&config, ranks, None), &adapters, false);
         assert_eq!(tokens(&alone), tokens(&one), "{ranks} ranks");
-        // Adapters come and go for want of room, and requests give way to older ones.
-        let (backend, _) = cpu_backend(&config, weights(&config), 10, &[], ranks);
+        // Adapters come and go for want of room.
+        let backend = divided(place(), &config, weights(&config), 10, ranks).unwrap();
         let pages = |adapter: &Adapter| {
             let image = backend.copier().lay_out(adapter).unwrap();
             image.table().bytes().div_ceil(backend.page_bytes()) as u32
@@ -323,5 +334,17 @@ fn engines_of_several_ranks_should_give_the_tokens_of_one_and_their_own_bits_wha
         assert_eq!(answers(&tight, &adapters, true), alone, "{ranks} ranks");
         let stats = tight.stats();
         assert!(stats.tiers.device_evictions > 0, "{:?}", stats.tiers);
+    }
+}
+
+#[test]
+fn requests_that_give_way_should_go_on_with_the_same_bits_on_several_ranks() {
+    let config = divisible(Family::Llama);
+    for ranks in [2, 4] {
+        let alone = answers(&start(&config, ranks, None), &[], false);
+        // Of a context of ten pages there is room for little more than one; all ten begin with one or two.
+        let crowded = start(&config, ranks, Some(14));
+        assert_eq!(answers(&crowded, &[], true), alone, "{ranks} ranks");
+        assert!(crowded.stats().preemptions > 0, "{ranks} ranks");
     }
 }

@@ -5,7 +5,6 @@ mod common;
 
 use candle_core::{safetensors, Device, Tensor};
 use common::*;
-use openledger_engine::backend::Backend;
 use openledger_engine::{Engine, EngineOptions, Request};
 use openledger_model::{forward, Adapter, Checkpoint, ModelConfig, Site};
 use std::path::{Path, PathBuf};
@@ -70,7 +69,7 @@ fn logits_over_quantised_bases_should_be_those_of_transformers_and_of_the_plain_
                 adapter: a.map(|a| Arc::clone(&loaded[a])),
             })
             .collect();
-        let found = forced(&mut backend, 60, &cases);
+        let found = forced(&mut *backend, 60, &cases);
         for ((p, a), found) in uses.iter().zip(found) {
             let name = format!("{}, prompt {p}, adapter {a:?}", folder.display());
             let ids = &prompts[*p];
@@ -106,9 +105,9 @@ fn every_position_should_have_the_same_bits_alone_and_in_the_batch_over_every_st
             ids: prompt(3 + 7 * i, i),
             adapter: (i % 4).checked_sub(1).map(|a| Arc::clone(&loaded[a])),
         };
-        let together = forced(&mut backend, 60, &(0..8).map(case).collect::<Vec<_>>());
+        let together = forced(&mut *backend, 60, &(0..8).map(case).collect::<Vec<_>>());
         for (i, together) in together.iter().enumerate() {
-            let alone = forced(&mut backend, 60, &[case(i)]);
+            let alone = forced(&mut *backend, 60, &[case(i)]);
             assert!(alone[0] == *together, "{} {i}", folder.display());
         }
     }

@@ -12,8 +12,10 @@ pub fn run(args: GenerateArgs) -> Result<()> {
         .with_context(|| format!("the base model in {}", args.base.display()))?;
     let weights = Checkpoint::open(&args.base, &config)?;
     let text = TextModel::from_dir(&args.base)?;
+    let (backend, tensor_parallel) = args.device.backend()?;
     let options = EngineOptions {
-        backend: args.device.backend(),
+        backend,
+        tensor_parallel,
         ..EngineOptions::default()
     };
     let engine = Engine::start(&config, weights, options)?;

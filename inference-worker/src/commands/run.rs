@@ -86,7 +86,7 @@ pub async fn run(args: RunArgs) -> Result<()> {
     let folder = lay_out(&store, &args.data.join("models"), "base", &base.manifest)?;
     let config = ModelConfig::from_dir(&folder)?;
     let text = TextModel::from_dir(&folder)?;
-    let backend = args.device.backend();
+    let (backend, tensor_parallel) = args.device.backend()?;
     let pages = |mib| arena_pages(&config, &backend, mib);
     let engine = Engine::start(
         &config,
@@ -99,7 +99,7 @@ pub async fn run(args: RunArgs) -> Result<()> {
             max_running: args.max_batch,
             max_step_rows: args.max_batch.saturating_mul(4).max(256),
             batch_window: Duration::from_millis(args.batch_window),
-            tensor_parallel: args.tensor_parallel,
+            tensor_parallel,
             ..EngineOptions::default()
         },
     )?;

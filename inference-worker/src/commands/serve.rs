@@ -80,14 +80,14 @@ fn start(args: &ServeArgs, name: &str, options: Options) -> Result<(Server, Vec<
         .with_context(|| format!("the base model in {}", args.base.display()))?;
     let weights = Checkpoint::open(&args.base, &config)?;
     let text = TextModel::from_dir(&args.base)?;
-    let backend = args.device.backend();
+    let (backend, tensor_parallel) = args.device.backend()?;
     let pages = |mib| arena_pages(&config, &backend, mib);
     let engine = Engine::start(
         &config,
         weights,
         EngineOptions {
             backend: backend.clone(),
-            tensor_parallel: args.tensor_parallel,
+            tensor_parallel,
             threads: args.threads,
             max_context: args.max_context,
             arena_pages: args.device_memory.map(pages),

@@ -481,6 +481,14 @@ impl AdapterImage {
         }
     }
 
+    /// [`Self::shard`], to be changed.
+    pub fn shard_mut(&mut self, rank: usize) -> &mut AdapterImage {
+        match rank.checked_sub(1) {
+            Some(other) if other < self.others.len() => &mut self.others[other],
+            _ => self,
+        }
+    }
+
     /// Keeps something as long as the words, which stay where they are: a device's hold on the memory.
     /// It is dropped before they are.
     pub fn keep(&mut self, hold: Box<dyn Any + Send + Sync>) {

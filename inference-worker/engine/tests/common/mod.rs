@@ -10,14 +10,14 @@ use openledger_engine::backend::cuda::device::host::HostDevice;
 use openledger_engine::backend::cuda::host::{HostError, HostKernels};
 use openledger_engine::backend::cuda::model::FromBase;
 use openledger_engine::backend::cuda::{
-    CudaBackend, CudaOptions, DeviceChoice, Options, Room, Storage,
+    CudaBackend, CudaOptions, CudaRanks, DeviceChoice, Options, Room, Storage,
 };
 use openledger_engine::backend::{Backend, StepBatch};
 use openledger_engine::kv::{pages_for, PAGE_TOKENS};
 use openledger_engine::lora::LoraBatch;
 use openledger_engine::panels::Element;
 use openledger_engine::{
-    BackendOptions, Engine, EngineHandle, EngineOptions, Request, TokenStream,
+    BackendOptions, Engine, EngineError, EngineHandle, EngineOptions, Request, TokenStream,
 };
 use openledger_model::{
     forward, Adapter, Base, Family, LoraConfig, LoraPair, ModelConfig, Site, Targets, Weights,
@@ -50,6 +50,11 @@ pub fn place() -> Place {
 
 /// The options of the CUDA backend in tests: in f32, and the same bits whatever shares a step.
 pub fn cuda_options(config: &ModelConfig, place: Place) -> CudaOptions {
+    ranked_cuda_options(config, place, 1)
+}
+
+/// The same for several ranks: the first GPUs, or as many devices that stand in for them.
+pub fn ranked_cuda_options(config: &ModelConfig, place: Place, ranks: usize) -> CudaOptions {
     let options = CudaOptions {
         storage: Storage::F32,
         deterministic: true,
@@ -57,7 +62,8 @@ pub fn cuda_options(config: &ModelConfig, place: Place) -> CudaOptions {
         ..CudaOptions::default()
     };
     if place == Place::Cuda {
-        return options;
+        let devices = (0..ranks as u32).map(DeviceChoice::Ordinal).collect();
+        return CudaOptions { devices, ..options };
     }
     let kernels = Options {
         storage: options.storage,
@@ -67,8 +73,9 @@ pub fn cuda_options(config: &ModelConfig, place: Place) -> CudaOptions {
         eprintln!("skipped: no C++ compiler");
         std::process::exit(0);
     }
+    let device = |_| DeviceChoice::Open(Arc::new(HostDevice::new(HOST_DEVICE_BYTES)));
     CudaOptions {
-        device: DeviceChoice::Open(Arc::new(HostDevice::new(HOST_DEVICE_BYTES))),
+        devices: (0..ranks).map(device).collect(),
         ..options
     }
 }
@@ -132,7 +139,7 @@ pub fn engine(options: EngineOptions) -> EngineHandle {
 pub fn placed(config: &ModelConfig, mut options: EngineOptions) -> EngineOptions {
     options.backend = match place() {
         Place::Cpu => BackendOptions::Cpu,
-        place => BackendOptions::Cuda(cuda_options(config, place)),
+        place => BackendOptions::Cuda(ranked_cuda_options(config, place, options.tensor_parallel)),
     };
     options
 }
@@ -296,7 +303,7 @@ pub fn backend(
         .map(|a| slab_pages(config, &without_magnitudes(a)) + 4)
         .sum();
     let all = pages + room;
-    let backend = place_backend(config, weights, all);
+    let backend = divided(place(), config, weights, all, 1).unwrap();
     let loaded = load_all(&*backend, pages, all, adapters);
     (backend, loaded)
 }
@@ -308,20 +315,58 @@ pub fn cpu_backend(
     pages: u32,
     adapters: &[Adapter],
     ranks: usize,
-) -> (CpuBackend, Vec<Arc<DeviceAdapter>>) {
+) -> (Box<dyn Backend>, Vec<Arc<DeviceAdapter>>) {
+    ranked_backend(Place::Cpu, config, base, pages, adapters, ranks)
+}
+
+/// A backend over any base and by any number of ranks, and the adapters in slabs behind its pages.
+pub fn ranked_backend(
+    place: Place,
+    config: &ModelConfig,
+    base: impl Into<Base>,
+    pages: u32,
+    adapters: &[Adapter],
+    ranks: usize,
+) -> (Box<dyn Backend>, Vec<Arc<DeviceAdapter>>) {
     let page_bytes = CpuBackend::page_bytes_of(config);
     let bytes = |adapter: &Adapter| {
-        let image = AdapterImage::new(config, &without_magnitudes(adapter));
+        let adapter = without_magnitudes(adapter);
+        let image = AdapterImage::arranged(config, arrangement(), &adapter);
         image.unwrap().table().bytes()
     };
     // A rank has some matrices whole, and a DoRA its gains.
     let room = |adapter: &Adapter| bytes(adapter).div_ceil(page_bytes) + 4;
     let room: usize = adapters.iter().map(room).sum();
     let all = pages + (room * ranks) as u32;
-    let context = config.max_position_embeddings;
-    let backend = CpuBackend::parallel(config, base, all, context, ranks, 1).unwrap();
-    let loaded = load_all(&backend, pages, all, adapters);
+    let backend = divided(place, config, base, all, ranks).unwrap();
+    let loaded = load_all(&*backend, pages, all, adapters);
     (backend, loaded)
+}
+
+/// A backend whose work is divided among ranks.
+pub fn divided(
+    place: Place,
+    config: &ModelConfig,
+    base: impl Into<Base>,
+    pages: u32,
+    ranks: usize,
+) -> Result<Box<dyn Backend>, EngineError> {
+    let context = config.max_position_embeddings;
+    if place == Place::Cpu {
+        let backend = CpuBackend::parallel(config, base, pages, context, ranks, 1)?;
+        return Ok(Box::new(backend));
+    }
+    let options = ranked_cuda_options(config, place, ranks);
+    let room = Room {
+        pages: Some(pages),
+        context,
+        rows: MOST_FORCED_ROWS,
+    };
+    let mut filler = FromBase::new(config, base);
+    Ok(match ranks {
+        1 => Box::new(CudaBackend::new(config, &mut filler, &options, room)?),
+        _ => Box::new(CudaRanks::new(config, &mut filler, &options, room)?),
+    })
 }
 
 /// Puts adapters into slabs in the pages from `first` to `all`.
@@ -366,23 +411,6 @@ pub fn hidden(
         ..StepBatch::default()
     };
     backend.step(&batch).unwrap().hidden.to_vec()
-}
-
-fn place_backend(config: &ModelConfig, weights: Weights, pages: u32) -> Box<dyn Backend> {
-    let context = config.max_position_embeddings;
-    match place() {
-        Place::Cpu => Box::new(CpuBackend::new(config, weights, pages, context).unwrap()),
-        place => {
-            let options = cuda_options(config, place);
-            let room = Room {
-                pages: Some(pages),
-                context,
-                rows: MOST_FORCED_ROWS,
-            };
-            let mut filler = FromBase::new(config, weights);
-            Box::new(CudaBackend::new(config, &mut filler, &options, room).unwrap())
-        }
-    }
 }
 
 /// Rows of a step of [`forced`], at most.

@@ -8,6 +8,7 @@ use super::launch::Address;
 use super::model::ModelMemory;
 use super::sources::Storage;
 use crate::adapters::image::{AdapterImage, Arrangement};
+use crate::backend::parallel::Shard;
 use crate::backend::Copier;
 use crate::error::{AdapterError, StepError};
 use crate::kv::PAGE_TOKENS;
@@ -159,21 +160,58 @@ impl Arena {
         self.coming().remove(&pages.start);
         queued.and(done)
     }
+
+    /// Waits for what was queued for the slab that begins with page `first`, and forgets it.
+    fn break_off(&self, first: u32) {
+        // A device that fails here fails its next step too.
+        let _ = self.memory.device().synchronize(Stream::Copy);
+        self.coming().remove(&first);
+    }
+}
+
+/// A rank as the copy threads see it.
+pub struct Place {
+    /// Which part of the model it has.
+    pub shard: Shard,
+    /// Its weights, which a DoRA's factors are computed from.
+    pub model: Arc<ModelMemory>,
+    /// Where its parts of adapters go.
+    pub arena: Arc<Arena>,
 }
 
 /// Lays adapters out row by row, and copies them beside the steps.
 pub struct CudaCopier {
-    /// The base model's configuration.
+    /// Of the whole model.
     pub config: ModelConfig,
-    /// The base model's weights, which a DoRA's factors are computed from.
-    pub model: Arc<ModelMemory>,
-    /// Where adapters go.
-    pub arena: Arc<Arena>,
+    /// How values are stored.
+    pub storage: Storage,
+    /// All ranks.
+    pub ranks: Vec<Place>,
+}
+
+impl CudaCopier {
+    /// The whole weight of a site `[outputs, inputs]`, from the ranks' parts.
+    ///
+    /// # Errors
+    /// When there is no such layer, or a device fails.
+    pub fn weight(&self, layer: usize, site: Site) -> Result<Vec<f32>, DeviceError> {
+        let (outputs, inputs) = site.shape(&self.config);
+        let mut whole = vec![0.0; outputs * inputs];
+        for rank in &self.ranks {
+            let rows = rank.shard.outputs(site, &self.config);
+            let columns = rank.shard.inputs(site, &self.config);
+            let part = rank.model.site(layer, site)?;
+            for (row, part) in rows.zip(part.chunks_exact(columns.len().max(1))) {
+                whole[row * inputs..][columns.clone()].copy_from_slice(part);
+            }
+        }
+        Ok(whole)
+    }
 }
 
 impl Copier for CudaCopier {
     fn arrangement(&self) -> Arrangement {
-        Arrangement::Rows(match self.model.storage() {
+        Arrangement::Rows(match self.storage {
             Storage::F32 => Element::F32,
             Storage::Bf16 => Element::Bf16,
         })
@@ -181,14 +219,20 @@ impl Copier for CudaCopier {
 
     fn lay_out(&self, adapter: &Adapter) -> Result<AdapterImage, AdapterError> {
         let weight = |layer: usize, site: Site| {
-            let values = self.model.site(layer, site);
+            let values = self.weight(layer, site);
             let values = values.map_err(|error| candle_core::Error::Msg(error.to_string()))?;
             Tensor::from_vec(values, site.shape(&self.config), &candle_core::Device::Cpu)
         };
         let arrangement = self.arrangement();
-        let mut image = AdapterImage::on_base(&self.config, arrangement, adapter, weight)?;
+        let shards: Vec<Shard> = self.ranks.iter().map(|rank| rank.shard).collect();
+        let mut image =
+            AdapterImage::on_shards(&self.config, arrangement, adapter, &shards, weight)?;
         self.lock(&mut image);
         Ok(image)
+    }
+
+    fn ranks(&self) -> usize {
+        self.ranks.len()
     }
 
     fn copy_layer(
@@ -200,7 +244,18 @@ impl Copier for CudaCopier {
         if image.table().arrangement() != self.arrangement() {
             return Err(StepError::Adapter(AdapterError::Arrangement.to_string()));
         }
-        Ok(self.arena.copy_layer(image, pages, layer)?)
+        let copy = |rank: &Place| {
+            let image = image.shard(rank.shard.rank());
+            rank.arena.copy_layer(image, pages, layer)
+        };
+        let copied = self.ranks.iter().try_for_each(copy);
+        if copied.is_err() {
+            // No further layer will be tried, and other ranks may be copying from the image still.
+            for rank in &self.ranks {
+                rank.arena.break_off(pages.start);
+            }
+        }
+        Ok(copied?)
     }
 }
 
@@ -208,12 +263,15 @@ impl CudaCopier {
     /// Page-locks an adapter's words, so that its copies run beside everything else. Without it they are
     /// slower, no more.
     pub fn lock(&self, image: &mut AdapterImage) {
-        let device = self.arena.memory.device();
-        // SAFETY: the image keeps the lock and drops it before its words, which stay where they are. Its
-        // copies are waited for before it is dropped.
-        match unsafe { HostLock::new(device, image.words()) } {
-            Ok(lock) => image.keep(Box::new(lock)),
-            Err(error) => tracing::debug!(%error, "an adapter is not page-locked"),
+        for rank in &self.ranks {
+            let device = rank.arena.memory.device();
+            let image = image.shard_mut(rank.shard.rank());
+            // SAFETY: the image keeps the lock and drops it before its words, which stay where they are.
+            // Its copies are waited for before it is dropped.
+            match unsafe { HostLock::new(device, image.words()) } {
+                Ok(lock) => image.keep(Box::new(lock)),
+                Err(error) => tracing::debug!(%error, "an adapter is not page-locked"),
+            }
         }
     }
 }

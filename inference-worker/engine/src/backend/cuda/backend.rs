@@ -1,50 +1,62 @@
 //! The CUDA backend: a decoder of the Llama kind on a [`Device`].
 
-use super::arena::{page_bytes, Arena, CudaCopier};
+use super::arena::{Arena, CudaCopier, Place};
 use super::calls::{PageCopy, NO_ADAPTER};
-use super::device::driver::Driver;
-use super::device::{Device, DeviceError, Event, Graph, HostMemory, Kernels, Memory, Stream};
+use super::device::{
+    Device, DeviceError, DeviceRank, DeviceValues, Event, Graph, HostMemory, Kernels, Memory,
+    Stream,
+};
 use super::forward::{Forward, Sizes};
 use super::graphs::{Graphs, Way};
 use super::inputs::{Inputs, StepShape, Tiling};
-use super::model::{small, Filler, ModelMemory};
-use super::options::{CudaOptions, DeviceChoice};
-use super::selftest::on_device::DeviceMachine;
+use super::model::{fetch, store, Filler, ModelMemory};
+use super::options::CudaOptions;
 use super::selftest::TensorKernels;
 use super::slots::Slots;
-use super::sources::{Options, Storage};
+use super::start::start;
 use super::workspace::Workspace;
+use crate::backend::parallel::{together, Shard};
 use crate::backend::{Backend, Copier, StepBatch, StepOutput};
 use crate::error::{EngineError, StepError};
 use openledger_model::ModelConfig;
+use std::ops::Range;
 use std::sync::Arc;
 
-/// Of the memory that is free once the weights are loaded, the arena takes this much when nothing else is
-/// asked for; the rest is for activations and for the driver.
-const ARENA_SHARE: f64 = 0.9;
-
-/// The decoder with its weights and its arena.
+/// The decoder with its weights and its arena: all of it, or what one of several ranks has.
 pub struct CudaBackend {
-    name: String,
-    device: Arc<dyn Device>,
-    kernels: Arc<dyn Kernels>,
-    blas: bool,
-    tensor: TensorKernels,
-    graphs_wanted: bool,
-    sizes: Sizes,
-    vocabulary: usize,
-    hidden: usize,
-    model: Arc<ModelMemory>,
-    arena: Arc<Arena>,
-    config: ModelConfig,
-    slots: Slots,
-    inputs: Inputs,
-    work: Workspace,
-    graphs: Graphs,
+    pub(super) name: String,
+    pub(super) device: Arc<dyn Device>,
+    pub(super) kernels: Arc<dyn Kernels>,
+    pub(super) blas: bool,
+    pub(super) tensor: TensorKernels,
+    pub(super) graphs_wanted: bool,
+    pub(super) sizes: Sizes,
+    /// Tokens whose logits it computes.
+    pub(super) tokens: Range<usize>,
+    pub(super) hidden: usize,
+    pub(super) shard: Shard,
+    /// Where it meets the other ranks.
+    pub(super) end: Option<Arc<dyn DeviceRank>>,
+    pub(super) model: Arc<ModelMemory>,
+    pub(super) arena: Arc<Arena>,
+    /// Of the whole model.
+    pub(super) config: ModelConfig,
+    pub(super) slots: Slots,
+    pub(super) inputs: Inputs,
+    pub(super) work: Workspace,
+    pub(super) graphs: Graphs,
     /// Pages that are about to move: from, to.
-    moves: Memory,
-    logits: HostMemory,
-    hidden_states: HostMemory,
+    pub(super) moves: Memory,
+    pub(super) logits: HostMemory,
+    pub(super) hidden_states: HostMemory,
+}
+
+/// A step whose inputs are on their way and for which there is room.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Prepared {
+    shape: StepShape,
+    /// Whether it may be written down.
+    filled: bool,
 }
 
 /// How much room a backend has.
@@ -70,80 +82,11 @@ impl CudaBackend {
         options: &CudaOptions,
         room: Room,
     ) -> Result<Self, EngineError> {
-        let device: Arc<dyn Device> = match &options.device {
-            DeviceChoice::Ordinal(ordinal) => Arc::new(Driver::open(*ordinal)?),
-            DeviceChoice::Open(device) => Arc::clone(device),
-        };
-        let storage = options.storage;
-        let compiled = Options {
-            storage,
-            head_dim: small(config.head_dim)?,
-        };
-        let kernels = device.load(&compiled)?;
-        let mut tensor = TensorKernels::default();
-        if options.tensor_cores {
-            tensor = DeviceMachine::new(Arc::clone(&device), &compiled)
-                .and_then(|mut machine| TensorKernels::proven(&mut machine, &compiled))
-                .map_err(|error| DeviceError::Refused {
-                    what: "trying the kernels",
-                    reason: error.to_string(),
-                })?;
-        }
-        if options.deterministic {
-            // Decode and prefill have to give the same bits, which these kernels do not.
-            (tensor.lora, tensor.prefill) = (false, false);
-        }
-        let blas = !options.deterministic;
-        if blas {
-            // Before the weights are loaded: an operator should not wait for this to be refused.
-            device.blas()?;
-        }
-        small(2 * config.intermediate_size * room.rows)?;
-        small(config.vocab_size * config.hidden_size / 2)?;
-        let model = ModelMemory::new(&device, config, room.context, storage, filler)?;
-        let work = Workspace::new(&device, config, storage, room.rows)?;
-        let page_bytes = page_bytes(config, storage);
-        let pages = match room.pages {
-            Some(pages) => pages,
-            None => {
-                let free = device.free_bytes()? as f64 * ARENA_SHARE;
-                small(free as usize / page_bytes.max(1))?.saturating_sub(1)
-            }
-        };
-        if pages == 0 {
-            return Err(DeviceError::Memory { bytes: page_bytes }.into());
-        }
-        let facts = device.facts();
-        let kind = match storage {
-            Storage::F32 => "f32",
-            Storage::Bf16 => "bf16",
-        };
-        let mode = if options.deterministic {
-            ", deterministic"
-        } else {
-            ""
-        };
-        Ok(Self {
-            name: format!("cuda: {}, {kind}{mode}", facts.name),
-            blas,
-            tensor,
-            graphs_wanted: options.graphs,
-            sizes: Sizes::new(config),
-            vocabulary: config.vocab_size,
-            hidden: config.hidden_size,
-            model: Arc::new(model),
-            arena: Arc::new(Arena::new(&device, pages, page_bytes)?),
-            config: config.clone(),
-            slots: Slots::new(&device, room.rows, config.num_hidden_layers)?,
-            inputs: Inputs::new(&device, room.rows, room.context)?,
-            work,
-            graphs: Graphs::default(),
-            moves: Memory::new(&device, 2 * size_of::<u32>())?,
-            logits: HostMemory::new(&device, 0)?,
-            hidden_states: HostMemory::new(&device, 0)?,
-            kernels,
-            device,
-        })
+        let ranks = start(config, filler, options, room)?;
+        let [alone] = <[Self; 1]>::try_from(ranks).map_err(|ranks| {
+            EngineError::Options(format!("{} devices where one is to compute", ranks.len()))
+        })?;
+        Ok(alone)
     }
 
     /// Pages of the arena.
@@ -166,6 +109,15 @@ impl CudaBackend {
     pub fn cuda_copier(&self) -> CudaCopier {
         CudaCopier {
             config: self.config.clone(),
+            storage: self.model.storage(),
+            ranks: vec![self.place()],
+        }
+    }
+
+    /// The rank as the copy threads see it.
+    pub(super) fn place(&self) -> Place {
+        Place {
+            shard: self.shard,
             model: Arc::clone(&self.model),
             arena: Arc::clone(&self.arena),
         }
@@ -197,7 +149,7 @@ impl CudaBackend {
     }
 
     /// Whether all adapters of the batch are there as a whole.
-    fn is_settled(&self, batch: &StepBatch) -> bool {
+    pub(super) fn is_settled(&self, batch: &StepBatch) -> bool {
         batch.lora.segments().iter().all(|segment| {
             segment.adapter.as_ref().is_none_or(|adapter| {
                 adapter.layers_arrived() == adapter.table.layers()
@@ -206,11 +158,18 @@ impl CudaBackend {
         })
     }
 
-    /// Queues the inputs of a batch and makes room for it. Gives its shape, and whether it may be written
-    /// down.
-    fn prepare(&mut self, batch: &StepBatch) -> Result<(StepShape, bool), StepError> {
+    /// Queues the inputs of a batch and makes room for it. `settled` is whether all its adapters are there,
+    /// on every rank: the ranks' steps are of one shape.
+    ///
+    /// # Errors
+    /// When the batch is larger than there is room for, or the device fails.
+    pub(super) fn prepare(
+        &mut self,
+        batch: &StepBatch,
+        settled: bool,
+    ) -> Result<Prepared, StepError> {
         let most = self.work.logit_rows;
-        let mut filled = self.graphs_wanted && self.is_settled(batch);
+        let mut filled = self.graphs_wanted && settled;
         let mut shape = StepShape::of(batch, filled, most);
         if shape.row_tiles == 0 && !self.work.has_room(&shape) {
             filled = false;
@@ -228,14 +187,14 @@ impl CudaBackend {
         if self.work.prepare(&shape)? {
             self.graphs.clear();
         }
-        let (logits, hidden) = (self.vocabulary, self.hidden);
+        let (logits, hidden) = (self.tokens.len(), self.hidden);
         make_room(&mut self.logits, &self.device, batch.wanted.len() * logits)?;
         make_room(
             &mut self.hidden_states,
             &self.device,
             batch.embedded.len() * hidden,
         )?;
-        Ok((shape, filled))
+        Ok(Prepared { shape, filled })
     }
 
     /// What queues launches, beside what they are written down in.
@@ -248,6 +207,7 @@ impl CudaBackend {
             },
             tensor: self.tensor,
             sizes: self.sizes,
+            ranks: self.end.as_deref(),
             model: &self.model,
             arena: &self.arena,
             work: &self.work,
@@ -257,39 +217,107 @@ impl CudaBackend {
         Ok((forward, &mut self.graphs))
     }
 
-    fn compute(&mut self, batch: &StepBatch) -> Result<(), StepError> {
-        let (shape, filled) = self.prepare(batch)?;
-        let (vocabulary, width) = (self.vocabulary, self.hidden);
+    /// Adds known numbers up with the other ranks. Connections are made at the first sum, and a machine whose
+    /// devices reach each other wrongly is to be found before it answers.
+    ///
+    /// # Errors
+    /// When the sum is wrong, the device fails, or another rank gave up.
+    pub(super) fn meet(&mut self) -> Result<(), StepError> {
+        let Some(end) = self.end.clone() else {
+            return Ok(());
+        };
+        let (rank, ranks) = (end.rank(), end.ranks());
+        // Each number comes from one rank; BF16 has them all.
+        let expected: Vec<f32> = (0..self.hidden).map(|i| (i % 97 + 1) as f32).collect();
+        let mut values = expected.clone();
+        for (i, value) in values.iter_mut().enumerate() {
+            if i % ranks != rank {
+                *value = 0.0;
+            }
+        }
+        let (memory, storage) = (&self.work.delta, self.model.storage());
+        together(&*end, || {
+            store(memory, Stream::Compute, 0, storage, &values)?;
+            // SAFETY: the memory has room for a row and more, and is read below before it is used again.
+            let mut shared = unsafe { DeviceValues::new(memory.address(), values.len(), storage) };
+            end.all_reduce(&mut shared).map_err(DeviceError::from)?;
+            fetch(memory, Stream::Compute, 0, storage, &mut values)?;
+            if values == expected {
+                return Ok(());
+            }
+            let wrong = "the devices add up wrongly what is known";
+            Err(StepError::Backend(wrong.to_owned()))
+        })
+    }
+
+    /// Computes a step that was prepared.
+    ///
+    /// # Errors
+    /// When the device fails, an adapter does not arrive, or another rank gave up.
+    pub(super) fn compute(&mut self, batch: &StepBatch, step: Prepared) -> Result<(), StepError> {
+        let computed = match self.end.clone() {
+            None => self.queue_and_wait(batch, step),
+            Some(end) => together(&*end, || self.queue_and_wait(batch, step)),
+        };
+        match computed {
+            Ok(arrived) => arrived,
+            Err(error) => {
+                // Nothing of a step that broke off may still touch its pages.
+                let _ = self.device.synchronize(Stream::Compute);
+                Err(error)
+            }
+        }
+    }
+
+    /// Gives whether all adapters have arrived. If one has not, the step is computed to its end all the
+    /// same: other ranks wait for this one's part of every sum.
+    fn queue_and_wait(
+        &mut self,
+        batch: &StepBatch,
+        Prepared { shape, filled }: Prepared,
+    ) -> Result<Result<(), StepError>, StepError> {
+        let (tokens, width) = (self.tokens.len(), self.hidden);
         let device = Arc::clone(&self.device);
+        let mut arrived = Ok(());
         if filled {
             let (forward, graphs) = self.forward()?;
             launch_filled(&forward, &device, graphs, &shape)?;
-            let values = (0, batch.wanted.len() * vocabulary);
+            let values = (0, batch.wanted.len() * tokens);
             read(&self.work.logits, &mut self.logits, values)?;
         } else {
             let arena = Arc::clone(&self.arena);
             let (forward, _) = self.forward()?;
             forward.layers(&shape, |layer| {
-                let segments = batch.lora.segments().iter();
-                for adapter in segments.filter_map(|segment| segment.adapter.as_ref()) {
-                    // The host waits until the copy is queued, the device until it is done.
-                    adapter.wait(layer)?;
-                    arena.hold(adapter.pages.start, layer)?;
+                if arrived.is_ok() {
+                    arrived = await_layer(&arena, batch, layer);
                 }
-                Ok(())
             })?;
             let most = self.work.logit_rows as usize;
             for first in (0..batch.wanted.len()).step_by(most) {
                 let count = (batch.wanted.len() - first).min(most);
                 let (forward, _) = self.forward()?;
                 forward.logits(first as u32, count as u32)?;
-                let values = (first * vocabulary, count * vocabulary);
+                let values = (first * tokens, count * tokens);
                 read(&self.work.logits, &mut self.logits, values)?;
             }
             let values = (0, batch.embedded.len() * width);
             read(&self.work.hidden, &mut self.hidden_states, values)?;
         }
-        Ok(self.device.synchronize(Stream::Compute)?)
+        self.device.synchronize(Stream::Compute)?;
+        Ok(arrived)
+    }
+
+    /// What the rank computed of a step: logits of its tokens, `[wanted, tokens]`, and hidden states.
+    ///
+    /// # Errors
+    /// When no such step was computed.
+    pub(super) fn output(&self, batch: &StepBatch) -> Result<StepOutput<'_>, StepError> {
+        let logits = batch.wanted.len() * self.tokens.len();
+        let hidden = batch.embedded.len() * self.hidden;
+        Ok(StepOutput {
+            logits: self.logits.values(0, logits)?,
+            hidden: self.hidden_states.values(0, hidden)?,
+        })
     }
 
     /// Computes a step of single rows `repeats` times and gives the seconds that the device took for each,
@@ -303,7 +331,8 @@ impl CudaBackend {
         for _ in 0..2 {
             self.step(batch)?;
         }
-        let (shape, filled) = self.prepare(batch)?;
+        let settled = self.is_settled(batch);
+        let Prepared { shape, filled } = self.prepare(batch, settled)?;
         if !filled {
             return Err(DeviceError::Unsupported("way to repeat this step").into());
         }
@@ -321,21 +350,32 @@ impl CudaBackend {
     }
 }
 
+/// Makes the compute stream wait for a layer of the batch's adapters.
+fn await_layer(arena: &Arena, batch: &StepBatch, layer: usize) -> Result<(), StepError> {
+    let segments = batch.lora.segments().iter();
+    for adapter in segments.filter_map(|segment| segment.adapter.as_ref()) {
+        // The host waits until the copy is queued, the device until it is done.
+        adapter.wait(layer)?;
+        arena.hold(adapter.pages.start, layer)?;
+    }
+    Ok(())
+}
+
 /// Launches a step whose shape may be written down.
 fn launch_filled(
     forward: &Forward<'_>,
     device: &Arc<dyn Device>,
     graphs: &mut Graphs,
     shape: &StepShape,
-) -> Result<(), StepError> {
-    let whole = || {
-        forward.layers(shape, |_| Ok(()))?;
-        Ok::<(), StepError>(forward.logits(0, shape.wanted)?)
+) -> Result<(), DeviceError> {
+    let whole = || -> Result<(), DeviceError> {
+        forward.layers(shape, |_| ())?;
+        forward.logits(0, shape.wanted)
     };
     match graphs.way(shape) {
         Way::Plain => whole(),
         // SAFETY: the graphs are dropped whenever memory of theirs moves.
-        Way::Launch(graph) => Ok(unsafe { graph.launch() }?),
+        Way::Launch(graph) => unsafe { graph.launch() },
         Way::Write => match Graph::capture(device, whole) {
             Ok(graph) => {
                 // SAFETY: as above.
@@ -416,16 +456,9 @@ impl Backend for CudaBackend {
     }
 
     fn step(&mut self, batch: &StepBatch) -> Result<StepOutput<'_>, StepError> {
-        if let Err(error) = self.compute(batch) {
-            // Nothing of a step that broke off may still touch its pages.
-            let _ = self.device.synchronize(Stream::Compute);
-            return Err(error);
-        }
-        let logits = batch.wanted.len() * self.vocabulary;
-        let hidden = batch.embedded.len() * self.hidden;
-        Ok(StepOutput {
-            logits: self.logits.values(0, logits)?,
-            hidden: self.hidden_states.values(0, hidden)?,
-        })
+        let settled = self.is_settled(batch);
+        let step = self.prepare(batch, settled)?;
+        self.compute(batch, step)?;
+        self.output(batch)
     }
 }

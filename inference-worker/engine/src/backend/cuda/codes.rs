@@ -66,7 +66,7 @@ impl HostCodes {
                     (Code::Fp8, codes.clone(), scales)
                 }
                 StoredValues::Blocks { .. } => {
-                    return Err("blocks of a GGUF file are for the CPU".to_owned());
+                    return Err(BLOCKS.to_owned());
                 }
                 StoredValues::F32(_) | StoredValues::Bf16(_) | StoredValues::F16(_) => {
                     if all.is_some() {
@@ -96,6 +96,9 @@ impl HostCodes {
         Ok(all)
     }
 }
+
+/// Why blocks are refused.
+pub(super) const BLOCKS: &str = "blocks of a GGUF file are for the CPU";
 
 const MIXED: &str = "matrices that share their argument are stored in different ways";
 

@@ -8,17 +8,18 @@ use super::calls::{
     RmsNorm, RmsNormF32, RopeKv, SiluMul, Spans, NARROW_ROWS,
 };
 use super::codes::CodedProduct;
-use super::device::{Blas, DeviceError, Kernels, Product, ProductShape, Stream};
+use super::device::{
+    Blas, DeviceError, DeviceRank, DeviceValues, Kernels, Product, ProductShape, Stream,
+};
 use super::inputs::{InputPlaces, StepShape};
 use super::launch::{Address, Call};
 use super::model::{LayerMemory, Linear, ModelMemory, Weights};
 use super::selftest::TensorKernels;
 use super::sources::Storage;
 use super::workspace::Workspace;
-use crate::error::StepError;
 use openledger_model::{ModelConfig, Site};
 
-/// Sizes of a model, as the kernels take them.
+/// Sizes of a rank's part of a model, as the kernels take them. Hidden width and vocabulary are whole.
 #[derive(Clone, Copy, Debug)]
 pub struct Sizes {
     layers: u32,
@@ -68,6 +69,8 @@ pub struct Forward<'a> {
     pub tensor: TensorKernels,
     /// The model's sizes.
     pub sizes: Sizes,
+    /// What adds up the parts of several ranks.
+    pub ranks: Option<&'a dyn DeviceRank>,
     /// The model's weights.
     pub model: &'a ModelMemory,
     /// Keys, values and adapters.
@@ -267,12 +270,12 @@ impl Forward<'_> {
     /// before what reads a layer's adapters is queued.
     ///
     /// # Errors
-    /// When the device fails, or `ready` does.
+    /// When the device fails.
     pub fn layers(
         &self,
         shape: &StepShape,
-        mut ready: impl FnMut(usize) -> Result<(), StepError>,
-    ) -> Result<(), StepError> {
+        mut ready: impl FnMut(usize),
+    ) -> Result<(), DeviceError> {
         let (work, sizes) = (self.work, &self.sizes);
         let (hidden, epsilon) = (sizes.hidden, sizes.epsilon);
         self.launch(&GatherRows {
@@ -307,7 +310,7 @@ impl Forward<'_> {
             } else {
                 add_norm(layer.input_norm.address())?;
             }
-            ready(index)?;
+            ready(index);
             self.attention(shape, index, layer)?;
             add_norm(layer.post_attention_norm.address())?;
             self.feed_forward(shape, index, layer)?;
@@ -335,8 +338,7 @@ impl Forward<'_> {
             width: hidden,
             epsilon,
             rows: shape.embedded,
-        })?;
-        Ok(())
+        })
     }
 
     fn pick(
@@ -458,7 +460,20 @@ impl Forward<'_> {
             out,
             &layer.o,
             work.delta.address(),
-        )
+        )?;
+        self.add_up(shape)
+    }
+
+    /// Adds up what each rank's inputs contribute to a block's result, its adapters' deltas included.
+    fn add_up(&self, shape: &StepShape) -> Result<(), DeviceError> {
+        let Some(ranks) = self.ranks else {
+            return Ok(());
+        };
+        let count = shape.rows as usize * self.sizes.hidden as usize;
+        // SAFETY: as in `launch`.
+        let mut values =
+            unsafe { DeviceValues::new(self.work.delta.address(), count, self.model.storage()) };
+        Ok(ranks.all_reduce(&mut values)?)
     }
 
     fn feed_forward(
@@ -489,20 +504,25 @@ impl Forward<'_> {
             work.activated.address(),
             &layer.down,
             work.delta.address(),
-        )
+        )?;
+        self.add_up(shape)
     }
 
-    /// Queues the logits of `count` wanted rows from number `first` on; there is room for as many as
-    /// [`Workspace::logit_rows`].
+    /// Queues the logits of `count` wanted rows from number `first` on, those of the rank's tokens; there is
+    /// room for as many rows as [`Workspace::logit_rows`].
     ///
     /// # Errors
     /// When the device fails.
     pub fn logits(&self, first: u32, count: u32) -> Result<(), DeviceError> {
         let row = u64::from(self.sizes.hidden) * self.model.storage().bytes() as u64;
         let x = Address(self.work.picked.address().0 + u64::from(first) * row);
-        let weights = self.model.lm_head.as_ref().unwrap_or(&self.model.embed);
-        let shape = (self.sizes.vocabulary, self.sizes.hidden);
+        let (weights, tokens) = self.model.output_projection();
+        if tokens == 0 {
+            // The vocabulary has fewer panels than there are ranks.
+            return Ok(());
+        }
+        let shape = (tokens as u32, self.sizes.hidden);
         let result = (self.work.logits.address(), Storage::F32);
-        self.plain_product(count, x, weights.address(), shape, result)
+        self.plain_product(count, x, weights, shape, result)
     }
 }

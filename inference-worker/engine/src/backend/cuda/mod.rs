@@ -2,7 +2,8 @@
 //!
 //! | file | concept |
 //! | --- | --- |
-//! | `backend.rs` | [`CudaBackend`]: a step from its batch to its logits |
+//! | `backend.rs`, `start.rs` | [`CudaBackend`]: a step from its batch to its logits; from options to that |
+//! | `ranks.rs` | [`CudaRanks`]: several of them that divide a model |
 //! | `forward.rs` | the launches of a step, in order |
 //! | `graphs.rs` | steps that were written down, by their shape |
 //! | `inputs.rs`, `workspace.rs` | what a step reads and writes on the device |
@@ -28,9 +29,11 @@ mod inputs;
 pub mod launch;
 pub mod model;
 pub mod options;
+pub mod ranks;
 pub mod selftest;
 mod slots;
 pub mod sources;
+mod start;
 mod workspace;
 
 pub use backend::{CudaBackend, Room};
@@ -38,4 +41,5 @@ pub use compiler::{CompileError, Compiler, Target};
 pub use cubins::CubinCache;
 pub use launch::{Address, Call, Launch};
 pub use options::{CudaOptions, DeviceChoice};
+pub use ranks::CudaRanks;
 pub use sources::{Options, Storage, SOURCES};

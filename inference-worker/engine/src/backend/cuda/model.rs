@@ -3,15 +3,18 @@
 //! Matrices that share their argument are one matrix: queries, keys and values; gate and up.
 
 use super::calls::FillRandom;
-use super::codes::{Codes, HostCodes};
+use super::codes::{Codes, HostCodes, BLOCKS};
 use super::device::{Device, DeviceError, Kernels, Memory, Stream};
+use super::launch::Address;
 use super::sources::Storage;
+use crate::backend::parallel::Shard;
 use crate::error::EngineError;
 use crate::panels::Bf16;
 use openledger_model::{
     rope::inv_freq, Base, ModelConfig, ModelError, Site, StoredLayer, StoredMatrix, StoredValues,
 };
 use rayon::prelude::*;
+use std::ops::Range;
 use std::sync::Arc;
 
 impl Storage {
@@ -114,19 +117,24 @@ pub trait Filler {
     /// Whether the checkpoint has the part, where families differ.
     fn has(&self, part: Part) -> bool;
 
-    /// Writes the values of a part to their place.
+    /// Writes what a rank has of a part to its place.
     ///
     /// # Errors
-    /// When the checkpoint's values do not fit, or the device fails.
-    fn fill(&mut self, part: Part, place: Place<'_>) -> Result<(), EngineError>;
+    /// When the checkpoint's values do not fit or cannot be divided, or the device fails.
+    fn fill(&mut self, part: Part, shard: Shard, place: Place<'_>) -> Result<(), EngineError>;
 
-    /// The codes of matrices of a layer that share their argument, one below the other; none if they are
-    /// not stored as codes.
+    /// The codes of what a rank has of matrices of a layer that share their argument, one below the other;
+    /// none if they are not stored as codes.
     ///
     /// # Errors
     /// When they cannot be served together, or as they are stored.
-    fn codes(&mut self, layer: usize, sites: &[Site]) -> Result<Option<HostCodes>, EngineError> {
-        let _ = (layer, sites);
+    fn codes(
+        &mut self,
+        layer: usize,
+        shard: Shard,
+        sites: &[Site],
+    ) -> Result<Option<HostCodes>, EngineError> {
+        let _ = (layer, shard, sites);
         Ok(None)
     }
 }
@@ -136,6 +144,8 @@ pub struct FromBase<'a> {
     config: &'a ModelConfig,
     base: Base,
     layer: Option<(usize, StoredLayer)>,
+    /// What one of several ranks has of that layer.
+    part: Option<(Shard, StoredLayer)>,
 }
 
 impl<'a> FromBase<'a> {
@@ -145,21 +155,35 @@ impl<'a> FromBase<'a> {
             config,
             base: base.into(),
             layer: None,
+            part: None,
         }
     }
 
-    fn layer(&mut self, layer: usize) -> Result<&StoredLayer, EngineError> {
-        match &mut self.layer {
-            Some((held, _)) if *held == layer => {}
-            held => {
-                let taken = self.base.take_layer(self.config, layer).map_err(refused)?;
-                *held = Some((layer, taken));
+    /// What a rank has of a layer.
+    fn layer(&mut self, layer: usize, shard: Shard) -> Result<&StoredLayer, EngineError> {
+        let none = || missing(Part::InputNorm(layer));
+        if self.layer.as_ref().is_none_or(|(held, _)| *held != layer) {
+            // Let go of first, so that there is one at a time.
+            (self.layer, self.part) = (None, None);
+            let whole = self.base.take_layer(self.config, layer).map_err(refused)?;
+            let blocks = |site: &StoredMatrix| matches!(site.values(), StoredValues::Blocks { .. });
+            if whole.sites.iter().any(blocks) {
+                return Err(EngineError::Weights {
+                    name: format!("layer {layer}"),
+                    reason: BLOCKS.to_owned(),
+                });
             }
+            self.layer = Some((layer, whole));
         }
-        match &self.layer {
-            Some((_, layer)) => Ok(layer),
-            None => Err(missing(Part::InputNorm(layer))),
+        let (_, whole) = self.layer.as_ref().ok_or_else(none)?;
+        if shard == Shard::WHOLE {
+            return Ok(whole);
         }
+        if self.part.as_ref().is_none_or(|(held, _)| *held != shard) {
+            self.part = Some((shard, shard.layer(self.config, layer, whole)?));
+        }
+        let (_, part) = self.part.as_ref().ok_or_else(none)?;
+        Ok(part)
     }
 }
 
@@ -206,7 +230,7 @@ impl Filler for FromBase<'_> {
         }
     }
 
-    fn fill(&mut self, part: Part, place: Place<'_>) -> Result<(), EngineError> {
+    fn fill(&mut self, part: Part, shard: Shard, place: Place<'_>) -> Result<(), EngineError> {
         let none = || missing(part);
         let config = self.config;
         let values = match part {
@@ -216,21 +240,24 @@ impl Filler for FromBase<'_> {
             }
             Part::LmHead => {
                 let matrix = self.base.lm_head(config).map_err(refused)?;
-                return store_matrix(place, &matrix.ok_or_else(none)?);
+                let whole = matrix.ok_or_else(none)?;
+                let tokens = shard.tokens(config);
+                let part = whole.part(tokens, 0..whole.inputs()).map_err(refused)?;
+                return store_matrix(place, &part);
             }
             Part::Site(layer, site) => {
-                let matrix = &self.layer(layer)?.sites[site.index()];
+                let matrix = &self.layer(layer, shard)?.sites[site.index()];
                 return store_matrix(place, matrix);
             }
             Part::Norm => self.base.norm(config).map_err(refused)?,
-            Part::InputNorm(layer) => self.layer(layer)?.input_norm.clone(),
-            Part::PostAttentionNorm(layer) => self.layer(layer)?.post_attention_norm.clone(),
+            Part::InputNorm(layer) => self.layer(layer, shard)?.input_norm.clone(),
+            Part::PostAttentionNorm(layer) => self.layer(layer, shard)?.post_attention_norm.clone(),
             Part::Bias(layer, site) => {
-                let bias = &self.layer(layer)?.bias[site.index()];
+                let bias = &self.layer(layer, shard)?.bias[site.index()];
                 bias.clone().ok_or_else(none)?
             }
             Part::QueryNorm(layer) | Part::KeyNorm(layer) => {
-                let [q, k] = self.layer(layer)?.qk_norm.clone().ok_or_else(none)?;
+                let [q, k] = self.layer(layer, shard)?.qk_norm.clone().ok_or_else(none)?;
                 if matches!(part, Part::QueryNorm(_)) {
                     q
                 } else {
@@ -254,8 +281,13 @@ impl Filler for FromBase<'_> {
         Ok(())
     }
 
-    fn codes(&mut self, layer: usize, sites: &[Site]) -> Result<Option<HostCodes>, EngineError> {
-        let stored = self.layer(layer)?;
+    fn codes(
+        &mut self,
+        layer: usize,
+        shard: Shard,
+        sites: &[Site],
+    ) -> Result<Option<HostCodes>, EngineError> {
+        let stored = self.layer(layer, shard)?;
         let matrices: Vec<&StoredMatrix> = sites
             .iter()
             .map(|site| &stored.sites[site.index()])
@@ -286,7 +318,7 @@ impl Filler for FromSeed<'_> {
         }
     }
 
-    fn fill(&mut self, part: Part, place: Place<'_>) -> Result<(), EngineError> {
+    fn fill(&mut self, part: Part, _: Shard, place: Place<'_>) -> Result<(), EngineError> {
         let count = place.rows * place.columns;
         let out = place
             .memory
@@ -360,15 +392,18 @@ pub struct LayerMemory {
     pub qk_norm: Option<[Memory; 2]>,
 }
 
-/// The model.
+/// A rank's part of the model; all of it, if the rank is alone.
 #[derive(Debug)]
 pub struct ModelMemory {
+    /// Of the part.
     config: ModelConfig,
     storage: Storage,
-    /// `[vocabulary, hidden]`.
+    /// `[vocabulary, hidden]`, of all tokens.
     pub embed: Memory,
-    /// Output projection; none if it is the embedding.
-    pub lm_head: Option<Memory>,
+    /// Output projection of the rank's tokens; none if it is the embedding.
+    lm_head: Option<Memory>,
+    /// Tokens whose logits the rank computes.
+    tokens: Range<usize>,
     /// `[hidden]`.
     pub norm: Memory,
     /// First to last.
@@ -378,67 +413,69 @@ pub struct ModelMemory {
 }
 
 impl ModelMemory {
-    /// Takes memory for a model and has it filled; positions go up to `context`.
+    /// Takes memory for the parts of a model on the ranks' devices and has it filled, a layer on all of
+    /// them before the next, so that a layer is read once; positions go up to `context`.
     ///
     /// # Errors
-    /// When the checkpoint does not fit the configuration or the device has no room for it.
-    pub fn new(
-        device: &Arc<dyn Device>,
+    /// When the checkpoint does not fit the configuration or a device has no room for its part.
+    pub fn parts(
+        ranks: &[(&Arc<dyn Device>, Shard)],
         config: &ModelConfig,
         context: usize,
         storage: Storage,
         filler: &mut dyn Filler,
-    ) -> Result<Self, EngineError> {
-        let mut fill = Filling {
-            device,
-            storage,
-            filler,
-        };
-        let (hidden, vocabulary) = (config.hidden_size, config.vocab_size);
-        let mut layers = Vec::with_capacity(config.num_hidden_layers);
+    ) -> Result<Vec<Self>, EngineError> {
+        let mut layers: Vec<Vec<LayerMemory>> = ranks.iter().map(|_| Vec::new()).collect();
         for index in 0..config.num_hidden_layers {
-            let bias = [Site::Q, Site::K, Site::V];
-            let bias = fill.filler.has(Part::Bias(index, Site::Q)).then_some(bias);
-            let bias = bias.map(|sites| {
-                let parts = sites.map(|site| (Part::Bias(index, site), site.shape(config).0));
-                fill.vectors(&parts)
-            });
-            let norms = fill.filler.has(Part::QueryNorm(index));
-            let qk_norm = if norms {
-                let dim = config.head_dim;
-                Some([
-                    fill.vectors(&[(Part::QueryNorm(index), dim)])?,
-                    fill.vectors(&[(Part::KeyNorm(index), dim)])?,
-                ])
-            } else {
-                None
-            };
-            layers.push(LayerMemory {
-                input_norm: fill.vectors(&[(Part::InputNorm(index), hidden)])?,
-                post_attention_norm: fill.vectors(&[(Part::PostAttentionNorm(index), hidden)])?,
-                qkv: fill.sites(config, index, &[Site::Q, Site::K, Site::V])?,
-                o: fill.sites(config, index, &[Site::O])?,
-                gate_up: fill.sites(config, index, &[Site::Gate, Site::Up])?,
-                down: fill.sites(config, index, &[Site::Down])?,
-                bias: bias.transpose()?,
-                qk_norm,
-            });
+            for (&(device, shard), layers) in ranks.iter().zip(&mut layers) {
+                let mut fill = Filling {
+                    device,
+                    shard,
+                    storage,
+                    filler: &mut *filler,
+                };
+                layers.push(fill.layer(&shard.config(config), index)?);
+            }
         }
-        let embed = fill.rows(&[(Part::Embed, vocabulary, hidden)])?;
-        let lm_head = if fill.filler.has(Part::LmHead) {
-            Some(fill.rows(&[(Part::LmHead, vocabulary, hidden)])?)
-        } else {
-            None
+        let angles = angles(config, context);
+        let (hidden, vocabulary) = (config.hidden_size, config.vocab_size);
+        type Place<'a> = (&'a Arc<dyn Device>, Shard);
+        let rank = |(&(device, shard), layers): (&Place<'_>, Vec<LayerMemory>)| {
+            let mut fill = Filling {
+                device,
+                shard,
+                storage,
+                filler: &mut *filler,
+            };
+            let tokens = shard.tokens(config);
+            let lm_head = fill.filler.has(Part::LmHead);
+            let lm_head = lm_head.then(|| fill.rows(&[(Part::LmHead, tokens.len(), hidden)]));
+            Ok::<Self, EngineError>(Self {
+                embed: fill.rows(&[(Part::Embed, vocabulary, hidden)])?,
+                lm_head: lm_head.transpose()?,
+                tokens,
+                norm: fill.vectors(&[(Part::Norm, hidden)])?,
+                angles: Memory::of(device, &angles)?,
+                config: shard.config(config),
+                storage,
+                layers,
+            })
         };
-        Ok(Self {
-            norm: fill.vectors(&[(Part::Norm, hidden)])?,
-            angles: Memory::of(device, &angles(config, context))?,
-            config: config.clone(),
-            storage,
-            embed,
-            lm_head,
-            layers,
-        })
+        ranks.iter().zip(layers).map(rank).collect()
+    }
+
+    /// The output projection of the rank's tokens `[tokens, hidden]`: where it begins, and how many they
+    /// are.
+    pub fn output_projection(&self) -> (Address, usize) {
+        let count = self.tokens.len();
+        match &self.lm_head {
+            Some(lm_head) => (lm_head.address(), count),
+            None => {
+                let row = self.config.hidden_size * self.storage.bytes();
+                let first = self.embed.address().0 + (self.tokens.start * row) as u64;
+                (Address(first), count)
+            }
+        }
     }
 
     /// How values are stored.
@@ -446,17 +483,17 @@ impl ModelMemory {
         self.storage
     }
 
-    /// Bytes of the matrices that every step reads: those of the layers and the output projection.
+    /// Bytes of the rank's matrices that every step reads: those of the layers and the output projection.
     pub fn step_bytes(&self) -> usize {
         let linear = |linear: &Linear| linear.weights.bytes();
         let layer = |layer: &LayerMemory| {
             linear(&layer.qkv) + linear(&layer.o) + linear(&layer.gate_up) + linear(&layer.down)
         };
         let layers: usize = self.layers.iter().map(layer).sum();
-        layers + self.lm_head.as_ref().unwrap_or(&self.embed).bytes()
+        layers + self.tokens.len() * self.config.hidden_size * self.storage.bytes()
     }
 
-    /// The weights of a matrix, `[outputs, inputs]`, read back from the device beside its steps.
+    /// What the rank has of a matrix, `[outputs, inputs]`, read back from the device beside its steps.
     ///
     /// # Errors
     /// When there is no such layer, or the device fails.
@@ -487,13 +524,45 @@ impl ModelMemory {
     }
 }
 
+/// Fills a rank's memory.
 struct Filling<'a> {
     device: &'a Arc<dyn Device>,
+    shard: Shard,
     storage: Storage,
     filler: &'a mut dyn Filler,
 }
 
 impl Filling<'_> {
+    /// A layer of a part whose shape is `config`.
+    fn layer(&mut self, config: &ModelConfig, index: usize) -> Result<LayerMemory, EngineError> {
+        let hidden = config.hidden_size;
+        let bias = [Site::Q, Site::K, Site::V];
+        let bias = self.filler.has(Part::Bias(index, Site::Q)).then_some(bias);
+        let bias = bias.map(|sites| {
+            let parts = sites.map(|site| (Part::Bias(index, site), site.shape(config).0));
+            self.vectors(&parts)
+        });
+        let qk_norm = if self.filler.has(Part::QueryNorm(index)) {
+            let dim = config.head_dim;
+            Some([
+                self.vectors(&[(Part::QueryNorm(index), dim)])?,
+                self.vectors(&[(Part::KeyNorm(index), dim)])?,
+            ])
+        } else {
+            None
+        };
+        Ok(LayerMemory {
+            input_norm: self.vectors(&[(Part::InputNorm(index), hidden)])?,
+            post_attention_norm: self.vectors(&[(Part::PostAttentionNorm(index), hidden)])?,
+            qkv: self.sites(config, index, &[Site::Q, Site::K, Site::V])?,
+            o: self.sites(config, index, &[Site::O])?,
+            gate_up: self.sites(config, index, &[Site::Gate, Site::Up])?,
+            down: self.sites(config, index, &[Site::Down])?,
+            bias: bias.transpose()?,
+            qk_norm,
+        })
+    }
+
     /// Parts `(part, rows, columns)` one below the other; their columns are the same.
     fn rows(&mut self, parts: &[(Part, usize, usize)]) -> Result<Memory, EngineError> {
         let size = self.storage.bytes();
@@ -508,7 +577,7 @@ impl Filling<'_> {
                 rows,
                 columns,
             };
-            self.filler.fill(part, place)?;
+            self.filler.fill(part, self.shard, place)?;
             first += rows * columns * size;
         }
         Ok(memory)
@@ -524,7 +593,7 @@ impl Filling<'_> {
         let shapes = sites.iter().map(|site| site.shape(config));
         let outputs: usize = shapes.clone().map(|(outputs, _)| outputs).sum();
         let inputs = shapes.map(|(_, inputs)| inputs).next().unwrap_or(0);
-        let weights = match self.filler.codes(layer, sites)? {
+        let weights = match self.filler.codes(layer, self.shard, sites)? {
             Some(codes) => Weights::Coded(Codes::new(self.device, &codes)?),
             None => {
                 let part = |site: &Site| {

@@ -16,8 +16,8 @@ pub enum DeviceChoice {
 /// Options of the CUDA backend.
 #[derive(Clone, Debug)]
 pub struct CudaOptions {
-    /// Which device computes.
-    pub device: DeviceChoice,
+    /// Which devices compute: one for each rank, in order.
+    pub devices: Vec<DeviceChoice>,
     /// How weights, activations, keys, values and adapters are stored. Sums are in f32 in any case.
     pub storage: Storage,
     /// Whether every result has the same bits whatever shares its step. Matrix products then are the
@@ -35,7 +35,7 @@ pub struct CudaOptions {
 impl Default for CudaOptions {
     fn default() -> Self {
         Self {
-            device: DeviceChoice::Ordinal(0),
+            devices: vec![DeviceChoice::Ordinal(0)],
             storage: Storage::Bf16,
             deterministic: false,
             tensor_cores: true,

@@ -17,6 +17,8 @@ use std::sync::Arc;
 pub struct Slots {
     table: Memory,
     entries: usize,
+    /// Whose parts of the adapters they are.
+    rank: usize,
     /// Who is in each slot, and the last step that used it.
     slots: Vec<Option<(Resident, u64)>>,
     places: HashMap<Resident, u32>,
@@ -27,15 +29,21 @@ pub struct Slots {
 type Resident = (AdapterId, u32);
 
 impl Slots {
-    /// `slots` empty slots for a model of `layers` layers.
+    /// `slots` empty slots for a rank's part of a model of `layers` layers.
     ///
     /// # Errors
     /// When there is no memory for them.
-    pub fn new(device: &Arc<dyn Device>, slots: usize, layers: usize) -> Result<Self, DeviceError> {
+    pub fn new(
+        device: &Arc<dyn Device>,
+        slots: usize,
+        layers: usize,
+        rank: usize,
+    ) -> Result<Self, DeviceError> {
         let entries = layers * Site::ALL.len();
         Ok(Self {
             table: Memory::new(device, slots * entries * size_of::<LoraEntry>())?,
             entries,
+            rank,
             slots: vec![None; slots],
             places: HashMap::new(),
             step: 0,
@@ -76,7 +84,7 @@ impl Slots {
             Some((slot, _)) => slot,
             None => return Err(DeviceError::Unsupported("slot for one more adapter")),
         };
-        let entries = entries(&adapter.table, slab, self.entries);
+        let entries = entries(adapter.table.shard(self.rank), slab, self.entries);
         let first = slot * self.entries * size_of::<LoraEntry>();
         // SAFETY: the entries are not page-locked.
         unsafe { self.table.upload(Stream::Compute, first, &entries) }?;

@@ -42,7 +42,7 @@ pub struct Workspace {
     pub activated: Memory,
     /// Rows that were picked out, `[rows, hidden]`.
     pub picked: Memory,
-    /// `[logit_rows, vocabulary]`, f32.
+    /// `[logit_rows, tokens]`, f32.
     pub logits: Memory,
     /// `[rows, hidden]`, f32.
     pub hidden: Memory,
@@ -53,7 +53,7 @@ pub struct Workspace {
 }
 
 impl Workspace {
-    /// For steps of up to `most_rows` rows.
+    /// For steps of up to `most_rows` rows, each with the logits of up to `tokens` tokens.
     ///
     /// # Errors
     /// When there is no memory for them.
@@ -62,6 +62,7 @@ impl Workspace {
         config: &ModelConfig,
         storage: Storage,
         most_rows: usize,
+        tokens: usize,
     ) -> Result<Self, DeviceError> {
         let rows = |width: usize| Memory::new(device, most_rows * width * storage.bytes());
         let floats = |values: usize| Memory::new(device, values * size_of::<f32>());
@@ -84,7 +85,7 @@ impl Workspace {
             gate_up: rows(2 * config.intermediate_size)?,
             activated: rows(config.intermediate_size)?,
             picked: rows(hidden)?,
-            logits: floats(logit_rows as usize * config.vocab_size)?,
+            logits: floats(logit_rows as usize * tokens)?,
             hidden: floats(most_rows * hidden)?,
             order: Memory::of(device, &order)?,
             low_rank: floats(0)?,

@@ -4,7 +4,7 @@
 //! error. One context per device, two streams that do not wait for the default one.
 
 use super::blas::CublasLt;
-use super::{Address, Blas, Call, Device, DeviceError, DeviceFacts, Kernels, Stream};
+use super::{Address, Blas, Call, Device, DeviceError, DeviceFacts, DeviceRank, Kernels, Stream};
 use crate::backend::cuda::compiler::{Compiler, Target};
 use crate::backend::cuda::cubins::CubinCache;
 use crate::backend::cuda::sources::{Options, SOURCES};
@@ -232,6 +232,10 @@ impl Device for Driver {
         let made = CublasLt::open(self.context.stream(Stream::Compute), move || context.bind())?;
         // Another thread's is as good.
         Ok(self.blas.get_or_init(|| made))
+    }
+
+    fn group(&self, _: &[Arc<dyn Device>]) -> Result<Vec<Arc<dyn DeviceRank>>, DeviceError> {
+        Err(DeviceError::Unsupported("way to add up over several GPUs"))
     }
 
     fn allocate(&self, bytes: usize) -> Result<Address, DeviceError> {

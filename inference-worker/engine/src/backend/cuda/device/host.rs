@@ -3,11 +3,17 @@
 //! Work is done when it is queued, by the thread that queues it. Memory that was taken and not written
 //! holds NaNs, so that a result that rests on it shows.
 
-use super::{Address, Blas, Call, Device, DeviceError, DeviceFacts, Kernels, Product, Stream};
+use super::{
+    Address, Blas, Call, Device, DeviceError, DeviceFacts, DeviceRank, DeviceValues, Kernels,
+    Product, Stream,
+};
 use crate::backend::cuda::calls::{Gemm, GemmLogits};
 use crate::backend::cuda::host::{HostKernels, Order};
-use crate::backend::cuda::sources::Options;
+use crate::backend::cuda::sources::{Options, Storage};
+use crate::backend::parallel::{Communicator, CommunicatorError, LocalRank};
+use crate::panels::Bf16;
 use std::alloc::{alloc, dealloc, Layout};
+use std::any::Any;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
@@ -53,10 +59,8 @@ impl std::fmt::Debug for State {
     }
 }
 
-struct Written {
-    kernels: Arc<HostKernels>,
-    call: Box<dyn Call + Send + Sync>,
-}
+/// Work that was written down.
+type Written = Box<dyn Fn() -> Result<(), DeviceError> + Send + Sync>;
 
 impl Shared {
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -143,6 +147,23 @@ impl Device for HostDevice {
 
     fn blas(&self) -> Result<&dyn Blas, DeviceError> {
         Ok(&self.blas)
+    }
+
+    fn group(&self, devices: &[Arc<dyn Device>]) -> Result<Vec<Arc<dyn DeviceRank>>, DeviceError> {
+        let ends = LocalRank::group(devices.len()).into_iter();
+        let rank = |(device, end): (&Arc<dyn Device>, LocalRank)| {
+            let device: &dyn Any = &**device;
+            let host = device
+                .downcast_ref::<Self>()
+                .ok_or(DeviceError::Unsupported(
+                    "way to reach a device of another kind",
+                ))?;
+            Ok(Arc::new(HostRank {
+                end: Arc::new(end),
+                shared: Arc::clone(&host.shared),
+            }) as Arc<dyn DeviceRank>)
+        };
+        devices.iter().zip(ends).map(rank).collect()
     }
 
     fn allocate(&self, bytes: usize) -> Result<Address, DeviceError> {
@@ -254,11 +275,7 @@ impl Device for HostDevice {
             state.graphs.get(&graph).cloned()
         };
         let written = written.ok_or(DeviceError::Unsupported("such graph"))?;
-        for Written { kernels, call } in written.iter() {
-            // SAFETY: by the caller's promise, the memory of the launches is still there.
-            unsafe { kernels.launch(&**call, Order::Forward) }?;
-        }
-        Ok(())
+        written.iter().try_for_each(|work| work())
     }
 
     unsafe fn drop_graph(&self, graph: u64) {
@@ -307,6 +324,78 @@ impl Blas for HostBlas {
     }
 }
 
+/// A rank whose device is the CPU. Who comes to a sum waits for the others, at once or when a graph in
+/// which it is written down is launched.
+struct HostRank {
+    end: Arc<LocalRank>,
+    shared: Arc<Shared>,
+}
+
+impl Communicator for HostRank {
+    type Buffer = DeviceValues;
+
+    fn rank(&self) -> usize {
+        self.end.rank()
+    }
+
+    fn ranks(&self) -> usize {
+        self.end.ranks()
+    }
+
+    fn all_reduce(&self, values: &mut DeviceValues) -> Result<(), CommunicatorError> {
+        let (end, values) = (Arc::clone(&self.end), *values);
+        if let Some(capture) = &mut self.shared.lock().capture {
+            capture.push(Box::new(move || Ok(sum(&end, values)?)));
+            return Ok(());
+        }
+        sum(&end, values)
+    }
+
+    fn abort(&self, reason: &str) {
+        self.end.abort(reason);
+    }
+}
+
+impl DeviceRank for HostRank {
+    fn is_capturable(&self) -> bool {
+        true
+    }
+
+    fn is_exact(&self) -> bool {
+        true
+    }
+}
+
+/// Replaces values by their sum over all ranks, taken in f32.
+fn sum(end: &LocalRank, values: DeviceValues) -> Result<(), CommunicatorError> {
+    let DeviceValues {
+        first,
+        count,
+        storage,
+    } = values;
+    match storage {
+        Storage::F32 => {
+            // SAFETY: memory of this device, by the promise of who made `values`; nothing else is queued
+            // for it, for work is done when it is queued.
+            let values = unsafe { std::slice::from_raw_parts_mut(first.0 as *mut f32, count) };
+            end.all_reduce(values)
+        }
+        Storage::Bf16 => {
+            // SAFETY: as above.
+            let stored = unsafe { std::slice::from_raw_parts_mut(first.0 as *mut u16, count) };
+            let wide = stored
+                .iter()
+                .map(|bits| f32::from_bits(u32::from(*bits) << 16));
+            let mut wide: Vec<f32> = wide.collect();
+            end.all_reduce(&mut wide)?;
+            for (stored, wide) in stored.iter_mut().zip(wide) {
+                *stored = Bf16::nearest(wide).to_bits();
+            }
+            Ok(())
+        }
+    }
+}
+
 /// Kernels that write themselves down while the device captures.
 struct LoadedKernels {
     kernels: Arc<HostKernels>,
@@ -319,10 +408,10 @@ impl Kernels for LoadedKernels {
             let call = call
                 .kept()
                 .ok_or(DeviceError::Unsupported("way to write this launch down"))?;
-            capture.push(Written {
-                kernels: Arc::clone(&self.kernels),
-                call,
-            });
+            let kernels = Arc::clone(&self.kernels);
+            // SAFETY: who launches the graph promises that the memory of its launches is still there.
+            let work = move || Ok(unsafe { kernels.launch(&*call, Order::Forward) }?);
+            capture.push(Box::new(work));
             return Ok(());
         }
         // SAFETY: by the caller's promise.

@@ -15,7 +15,9 @@ pub use memory::{Event, Graph, HostLock, HostMemory, Memory, Plain};
 use super::compiler::CompileError;
 use super::launch::{Address, Call};
 use super::sources::{Options, Storage};
+use crate::backend::parallel::{Communicator, CommunicatorError};
 use serde::Serialize;
+use std::any::Any;
 use std::fmt;
 use std::sync::Arc;
 use thiserror::Error;
@@ -83,6 +85,9 @@ pub enum DeviceError {
     /// No kernel of this name.
     #[error("no kernel {0}")]
     NoKernel(&'static str),
+    /// Ranks could not exchange what they have.
+    #[error("between ranks: {0}")]
+    Exchange(#[from] CommunicatorError),
     /// The kernels on the CPU.
     #[cfg(feature = "host-kernels")]
     #[error(transparent)]
@@ -120,7 +125,7 @@ pub struct DeviceFacts {
 ///
 /// Calls of one thread may be made while another thread's are under way. What is asked of a stream is
 /// queued and done later; its order is that of the calls.
-pub trait Device: fmt::Debug + Send + Sync {
+pub trait Device: Any + fmt::Debug + Send + Sync {
     /// What it is.
     fn facts(&self) -> &DeviceFacts;
 
@@ -141,6 +146,12 @@ pub trait Device: fmt::Debug + Send + Sync {
     /// # Errors
     /// When the library for them is not there.
     fn blas(&self) -> Result<&dyn Blas, DeviceError>;
+
+    /// Makes a group of ranks, one for each of the devices in order, of which this one is the first.
+    ///
+    /// # Errors
+    /// When the devices are not all of this kind, or cannot reach each other.
+    fn group(&self, devices: &[Arc<dyn Device>]) -> Result<Vec<Arc<dyn DeviceRank>>, DeviceError>;
 
     /// Takes memory, its contents undefined, from an address divisible by 256. [`Memory`] gives it back
     /// by itself.
@@ -290,6 +301,38 @@ pub trait Device: fmt::Debug + Send + Sync {
     /// # Safety
     /// It is this device's and neither runs nor is used again.
     unsafe fn drop_graph(&self, graph: u64);
+}
+
+/// Values in the memory of a rank's device, in the order of its compute stream: those that what was queued
+/// before leaves there.
+#[derive(Clone, Copy, Debug)]
+pub struct DeviceValues {
+    first: Address,
+    count: usize,
+    storage: Storage,
+}
+
+impl DeviceValues {
+    /// `count` values.
+    ///
+    /// # Safety
+    /// They are in memory of the device on which they are used, as long as something is queued for them.
+    pub unsafe fn new(first: Address, count: usize, storage: Storage) -> Self {
+        Self {
+            first,
+            count,
+            storage,
+        }
+    }
+}
+
+/// A device's end of a group of ranks. What it exchanges is queued on the compute stream.
+pub trait DeviceRank: Communicator<Buffer = DeviceValues> {
+    /// Whether what is queued may be written down in a graph.
+    fn is_capturable(&self) -> bool;
+
+    /// Whether a value is the same bits whatever it is reduced together with.
+    fn is_exact(&self) -> bool;
 }
 
 /// The kernels, compiled for one set of options.

@@ -60,7 +60,7 @@ pub fn compute(
     std::fs::write(folder.join("model.safetensors"), fixture.weights)?;
     let weights = Weights::load(folder, &config)?;
     let options = CudaOptions {
-        device: DeviceChoice::Open(Arc::clone(device)),
+        devices: vec![DeviceChoice::Open(Arc::clone(device))],
         storage,
         deterministic,
         tensor_cores,

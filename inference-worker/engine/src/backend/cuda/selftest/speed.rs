@@ -221,7 +221,7 @@ impl<'a> Bench<'a> {
         let slab = adapter.div_ceil(page_bytes) + 2;
         let pages = kv_pages + u32::try_from((scale.adapters + 1) * slab)?;
         let options = CudaOptions {
-            device: DeviceChoice::Open(Arc::clone(device)),
+            devices: vec![DeviceChoice::Open(Arc::clone(device))],
             storage: scale.storage,
             deterministic: scale.deterministic,
             tensor_cores: !scale.deterministic,
