@@ -4,12 +4,14 @@
 //! error. One context per device, two streams that do not wait for the default one.
 
 use super::blas::CublasLt;
+use super::nccl::{Member, NcclRank};
 use super::{Address, Blas, Call, Device, DeviceError, DeviceFacts, DeviceRank, Kernels, Stream};
 use crate::backend::cuda::compiler::{Compiler, Target};
 use crate::backend::cuda::cubins::CubinCache;
 use crate::backend::cuda::sources::{Options, SOURCES};
 use cudarc::driver::result::{self, DriverError};
 use cudarc::driver::sys;
+use std::any::Any;
 use std::collections::HashMap;
 use std::ffi::{c_int, c_void, CString};
 use std::fmt;
@@ -92,6 +94,7 @@ impl Drop for Context {
 
 /// A GPU.
 pub struct Driver {
+    ordinal: u32,
     context: Arc<Context>,
     facts: DeviceFacts,
     compiler: Compiler,
@@ -145,6 +148,7 @@ impl Driver {
             result::device::get(ordinal as c_int).map_err(refused("opening the device"))?;
         let context = Arc::new(Context::open(device)?);
         Ok(Self {
+            ordinal,
             facts: facts(device)?,
             context,
             compiler: Compiler::load(CubinCache::of_user())?,
@@ -234,8 +238,24 @@ impl Device for Driver {
         Ok(self.blas.get_or_init(|| made))
     }
 
-    fn group(&self, _: &[Arc<dyn Device>]) -> Result<Vec<Arc<dyn DeviceRank>>, DeviceError> {
-        Err(DeviceError::Unsupported("way to add up over several GPUs"))
+    fn group(&self, devices: &[Arc<dyn Device>]) -> Result<Vec<Arc<dyn DeviceRank>>, DeviceError> {
+        let mut members: Vec<Member> = Vec::with_capacity(devices.len());
+        for device in devices {
+            let device: &dyn Any = &**device;
+            let gpu = device
+                .downcast_ref::<Self>()
+                .ok_or(DeviceError::Unsupported(
+                    "way to reach a device of another kind",
+                ))?;
+            let context = Arc::clone(&gpu.context);
+            members.push(Member {
+                ordinal: gpu.ordinal,
+                stream: gpu.context.stream(Stream::Compute).cast(),
+                bind: Box::new(move || context.bind()),
+            });
+        }
+        let ranks = NcclRank::group(members)?;
+        Ok(ranks.into_iter().map(|rank| Arc::new(rank) as _).collect())
     }
 
     fn allocate(&self, bytes: usize) -> Result<Address, DeviceError> {

@@ -9,6 +9,7 @@ pub mod driver;
 #[cfg(feature = "host-kernels")]
 pub mod host;
 mod memory;
+mod nccl;
 
 pub use memory::{Event, Graph, HostLock, HostMemory, Memory, Plain};
 
@@ -52,6 +53,12 @@ pub enum DeviceError {
          mode, which does not use it"
     )]
     NoBlas,
+    /// What adds up over several GPUs is not there.
+    #[error(
+        "libnccl not found: install NCCL 2 so that libnccl.so.2 is on the library search path, or put its \
+         path in OPENLEDGER_NCCL, or run without --tensor-parallel"
+    )]
+    NoNccl,
     /// Not enough memory.
     #[error("the device has no {bytes} bytes of memory left")]
     Memory {
