@@ -59,6 +59,14 @@ fn as_many_answers_should_be_computed_as_are_given() {
 }
 
 #[test]
+fn a_long_name_should_not_make_a_long_error() {
+    let body = format!(r#"{{"model":"m","prompt":"x","{}":1}}"#, "é".repeat(5000));
+    let error = Completion::parse(Endpoint::Text, body.as_bytes()).unwrap_err();
+    assert_eq!(error.code, "unsupported_parameter");
+    assert!(error.body().to_string().len() < 1000);
+}
+
+#[test]
 fn what_would_change_the_answer_and_is_not_understood_should_be_refused_by_name() {
     for (field, param) in [
         (r#""logit_bias":{"x":1}"#, "logit_bias"),
