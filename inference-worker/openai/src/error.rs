@@ -133,6 +133,14 @@ impl ApiError {
         Self::new(503, "server_error", "unavailable", message)
     }
 
+    /// 503: the model is being loaded; it may be there after so many seconds.
+    pub fn loading(retry_after: u64) -> Self {
+        let message = "The base model is being loaded. Try again; /ready says when it is there.";
+        let mut error = Self::new(503, "server_error", "loading", message);
+        error.retry_after = Some(retry_after);
+        error
+    }
+
     /// Names the field at fault.
     pub fn about(mut self, param: &str) -> Self {
         self.param = Some(param.to_owned());

@@ -8,6 +8,7 @@ mod completions;
 mod connections;
 mod embeddings;
 mod failure;
+mod front;
 pub mod guide;
 pub mod metrics;
 pub mod models;
@@ -18,5 +19,6 @@ mod stall;
 mod status;
 
 pub use access::{AccessError, Keys};
+pub use front::Front;
 pub use models::{ModelError, Models};
 pub use server::{Options, Server, ServerError};

@@ -1,14 +1,14 @@
 //! The routes, and what every request must be like.
 
 use crate::failure::Failure;
-use crate::server::Service;
+use crate::server::{Options, Service};
 use crate::{admin, completions, embeddings, status};
 use axum::body::{to_bytes, Body};
 use axum::extract::{Request, State};
 use axum::http::{header, Method};
 use axum::middleware::{self, Next};
 use axum::response::Response;
-use axum::routing::{get, post};
+use axum::routing::{any, get, post};
 use axum::Router;
 use openledger_engine::Tenant;
 use openledger_openai::limits::BODY_BYTES;
@@ -27,7 +27,27 @@ pub(crate) fn router(service: Service) -> Router {
         .route("/ready", get(status::ready))
         .method_not_allowed_fallback(status::not_allowed)
         .fallback(status::unknown);
-    let paths = match service.options().metrics.clone() {
+    with_metrics(paths, service.options())
+        .layer(middleware::from_fn_with_state(service.clone(), admit))
+        .with_state(service)
+}
+
+/// What is there while the model is being loaded: no path of the API has anything to answer with.
+pub(crate) fn loading(options: &Options) -> Router {
+    let paths = Router::new()
+        .route("/v1/{*path}", any(status::loading))
+        .route("/health", get(status::health))
+        .route("/ready", get(status::not_loaded))
+        .method_not_allowed_fallback(status::not_allowed)
+        .fallback(status::unknown);
+    with_metrics(paths, options)
+}
+
+fn with_metrics<S: Clone + Send + Sync + 'static>(
+    paths: Router<S>,
+    options: &Options,
+) -> Router<S> {
+    match options.metrics.clone() {
         Some(metrics) => paths.route(
             "/metrics",
             get(move || {
@@ -36,10 +56,7 @@ pub(crate) fn router(service: Service) -> Router {
             }),
         ),
         None => paths,
-    };
-    paths
-        .layer(middleware::from_fn_with_state(service.clone(), admit))
-        .with_state(service)
+    }
 }
 
 /// Paths under `/v1` that only the operator asks for, by a key of its own.

@@ -1,32 +1,19 @@
-//! Starting and stopping: the listener, its connections, and what all requests share.
+//! The engine behind the API, and what all requests share.
 
 use crate::access::Keys;
-use crate::connections::{Answered, Connections};
+use crate::front::Front;
 use crate::guide::Guides;
 use crate::models::Models;
 use crate::routes::router;
-use crate::stall::Stalling;
-use axum::body::Body;
 use axum::Router;
-use hyper::server::conn::http1;
-use hyper_util::rt::{TokioIo, TokioTimer};
 use metrics_exporter_prometheus::PrometheusHandle;
 use openledger_engine::{EngineHandle, Event, Request};
 use openledger_text::TextModel;
-use std::convert::Infallible;
 use std::future::Future;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{mpsc, watch};
-use tower::ServiceExt;
-
-/// Bytes that a connection reads ahead at most, headers included.
-const READ_AHEAD: usize = 64 << 10;
-
-/// Headers of a request at most.
-const HEADERS: usize = 64;
+use tokio::net::TcpListener;
 
 /// How clients are treated.
 #[derive(Clone)]
@@ -112,6 +99,11 @@ impl Service {
         &self.inner.options
     }
 
+    /// From now on nothing new is taken.
+    pub(crate) fn stop(&self) {
+        self.inner.stopping.store(true, Ordering::Relaxed);
+    }
+
     pub(crate) fn is_stopping(&self) -> bool {
         self.inner.stopping.load(Ordering::Relaxed)
     }
@@ -183,120 +175,13 @@ impl Server {
         Ok(())
     }
 
-    /// Serves until `stop` resolves or the engine's thread ends. Then nothing new is taken, and what
-    /// runs may end within [`Options::grace`].
+    /// Serves until `stop` resolves or the engine's thread ends; see [`Front::serve`].
     pub async fn serve(&self, listener: TcpListener, stop: impl Future<Output = ()>) {
-        let service = &self.service;
-        let router = self.router();
-        let connections = Connections::new(service.options().connections);
-        let (drain, draining) = watch::channel(false);
-        let (living, mut all_ended) = mpsc::channel::<()>(1);
-        tokio::pin!(stop);
-        let ended = service.engine().ended();
-        tokio::pin!(ended);
-        loop {
-            let accepted = tokio::select! {
-                () = &mut stop => break,
-                panic = &mut ended => {
-                    tracing::error!(?panic, "the engine's thread has ended");
-                    break;
-                }
-                accepted = listener.accept() => accepted,
-            };
-            let stream = match accepted {
-                Ok((stream, _)) => stream,
-                Err(error) => {
-                    // Out of descriptors, most likely: they come back as connections end.
-                    tracing::warn!(%error, "a connection could not be accepted");
-                    tokio::time::sleep(Duration::from_millis(50)).await;
-                    continue;
-                }
-            };
-            let Some(connection) = connections.open() else {
-                full(stream);
-                continue;
-            };
-            let (router, draining) = (router.clone(), draining.clone());
-            let (options, living) = (service.options().clone(), living.clone());
-            tokio::spawn(async move {
-                attend(stream, Arc::new(connection), router, &options, draining).await;
-                drop(living);
-            });
-        }
-        service.inner.stopping.store(true, Ordering::Relaxed);
-        drop(listener);
-        drain.send_replace(true);
-        drop(living);
-        // Nobody sends: it ends when the last connection does.
-        let rest = tokio::time::timeout(service.options().grace, all_ended.recv());
-        if rest.await.is_err() {
-            tracing::warn!("some answers did not end in time and are cut off");
-        }
-        let engine = service.engine().clone();
-        if let Err(error) = tokio::task::spawn_blocking(move || engine.shutdown()).await {
-            tracing::error!(%error, "stopping the engine");
-        }
+        let front = Front::new(listener, self.service.options().clone());
+        front.serve(self, stop).await;
     }
-}
 
-/// Tells a client that there is no place, as well as a full server can.
-fn full(stream: TcpStream) {
-    let answer = "HTTP/1.1 503 Service Unavailable\r\nretry-after: 1\r\nconnection: close\r\n\
-                  content-type: application/json\r\ncontent-length: 110\r\n\r\n\
-                  {\"error\":{\"message\":\"Too many connections.\",\"type\":\"server_error\",\"param\":null,\
-                  \"code\":\"too_many_connections\"}}";
-    // It fits into the socket's buffer or is lost.
-    let _ = stream.try_write(answer.as_bytes());
-}
-
-/// Resolves when the server stops.
-async fn begun(draining: &mut watch::Receiver<bool>) {
-    // An error means that the server is gone, which is the same.
-    let _ = draining.wait_for(|draining| *draining).await.is_ok();
-}
-
-/// Answers the requests of one connection.
-async fn attend(
-    stream: TcpStream,
-    connection: Arc<crate::connections::Connection>,
-    router: Router,
-    options: &Options,
-    mut draining: watch::Receiver<bool>,
-) {
-    if let Err(error) = stream.set_nodelay(true) {
-        tracing::debug!(%error, "nodelay");
-    }
-    let place = connection.place();
-    let answer =
-        hyper::service::service_fn(move |request: hyper::Request<hyper::body::Incoming>| {
-            let busy = connection.busy();
-            let router = router.clone();
-            async move {
-                let response = match router.oneshot(request.map(Body::new)).await {
-                    Ok(response) => response,
-                    Err(never) => match never {},
-                };
-                Ok::<_, Infallible>(response.map(|body| Answered::new(body, busy)))
-            }
-        });
-    let io = Stalling::new(TokioIo::new(stream), options.slow_reader);
-    let served = http1::Builder::new()
-        .timer(TokioTimer::new())
-        .header_read_timeout(options.idle_timeout)
-        .max_buf_size(READ_AHEAD)
-        .max_headers(HEADERS)
-        .serve_connection(io, answer);
-    tokio::pin!(served);
-    let result = tokio::select! {
-        result = served.as_mut() => result,
-        // Idle, and somebody else needs the place.
-        () = place.lost() => return,
-        () = begun(&mut draining) => {
-            served.as_mut().graceful_shutdown();
-            served.await
-        }
-    };
-    if let Err(error) = result {
-        tracing::debug!(%error, "a connection ended");
+    pub(crate) fn service(&self) -> &Service {
+        &self.service
     }
 }

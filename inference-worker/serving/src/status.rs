@@ -10,6 +10,9 @@ use axum::Json;
 use openledger_openai::ApiError;
 use serde_json::{json, Value};
 
+/// Seconds after which to ask again while the model is being loaded.
+const LOADING: u64 = 5;
+
 fn describe(service: &Service, name: &str, target: Target) -> Value {
     let models = service.models();
     let (parent, root) = match target {
@@ -52,11 +55,23 @@ pub(crate) async fn health() -> &'static str {
 pub(crate) async fn ready(State(service): State<Service>) -> Response {
     match service.not_ready() {
         None => Json(json!({"ready": true})).into_response(),
-        Some(why) => {
-            let body = Json(json!({"ready": false, "why": why}));
-            (StatusCode::SERVICE_UNAVAILABLE, body).into_response()
-        }
+        Some(why) => unready(why),
     }
+}
+
+fn unready(why: &str) -> Response {
+    let body = Json(json!({"ready": false, "why": why}));
+    (StatusCode::SERVICE_UNAVAILABLE, body).into_response()
+}
+
+/// `/ready` while there is no model yet.
+pub(crate) async fn not_loaded() -> Response {
+    unready("loading the base model")
+}
+
+/// The API while there is no model yet.
+pub(crate) async fn loading() -> Failure {
+    ApiError::loading(LOADING).into()
 }
 
 pub(crate) async fn unknown() -> Failure {

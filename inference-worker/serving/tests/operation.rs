@@ -5,7 +5,7 @@ mod common;
 use base64::{engine::general_purpose::STANDARD, Engine as _};
 use common::*;
 use openledger_engine::EngineOptions;
-use openledger_serving::{Keys, Options};
+use openledger_serving::{Front, Keys, Options};
 use serde_json::{json, Value};
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -380,6 +380,42 @@ async fn idle_connections_should_harm_nobody() {
     slow.read_exact(&mut answer).await.unwrap();
     assert_eq!(answer, b"HTTP/1.1 408");
     scene.ok(TEXT, &prompt("Hi")).await;
+}
+
+#[tokio::test]
+async fn a_connection_from_before_the_model_was_there_should_be_served_after() {
+    let mut scene = Scene::new().await;
+    let options = Options::default();
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let front = Front::new(listener, options);
+    let mut socket = TcpStream::connect(address).await.unwrap();
+    let mut health = async || {
+        let request = format!("GET /ready HTTP/1.1\r\nhost: {address}\r\n\r\n");
+        socket.write_all(request.as_bytes()).await.unwrap();
+        let mut answer = vec![0; 12];
+        socket.read_exact(&mut answer).await.unwrap();
+        let mut rest = vec![0; 1024];
+        while !rest.ends_with(b"}") {
+            let more = socket.read_u8().await.unwrap();
+            rest.push(more);
+        }
+        answer
+    };
+    assert_eq!(front.wait_for(health()).await, b"HTTP/1.1 503");
+    let server = scene.server.clone();
+    let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
+    let serving = tokio::spawn(async move {
+        front
+            .serve(&server, async {
+                let _ = stopped.await;
+            })
+            .await;
+    });
+    assert_eq!(health().await, b"HTTP/1.1 200");
+    drop((stop, socket));
+    serving.await.unwrap();
+    scene.stop().await;
 }
 
 #[tokio::test]

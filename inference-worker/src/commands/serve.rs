@@ -5,13 +5,13 @@ use crate::cli::{NamedAdapter, ServeArgs};
 use anyhow::{bail, ensure, Context, Result};
 use openledger_engine::{Engine, EngineOptions};
 use openledger_model::{Checkpoint, ModelConfig};
-use openledger_serving::{metrics, Keys, Models, Options, Server};
+use openledger_serving::{metrics, Front, Keys, Models, Options, Server};
 use openledger_text::TextModel;
 use std::{
     path::{Path, PathBuf},
     time::Duration,
 };
-use tokio::net::TcpListener;
+use tokio::{net::TcpListener, sync::oneshot};
 
 pub async fn run(args: ServeArgs) -> Result<()> {
     let name = match &args.name {
@@ -43,14 +43,21 @@ pub async fn run(args: ServeArgs) -> Result<()> {
     if let Err(error) = fdlimit::raise_fd_limit() {
         tracing::warn!(%error, "the number of open files cannot be raised");
     }
-    let listen = args.listen;
-    let (server, pins) = tokio::task::spawn_blocking(move || start(&args, &name, options))
+    let listener = TcpListener::bind(args.listen)
         .await
-        .context("loading")??;
-    let listener = TcpListener::bind(listen)
-        .await
-        .with_context(|| format!("listen on {listen}"))?;
-    tracing::info!(listen = %listener.local_addr()?, "serving");
+        .with_context(|| format!("listen on {}", args.listen))?;
+    tracing::info!(listen = %listener.local_addr()?, "listening; the base model is being loaded");
+    let front = Front::new(listener, options.clone());
+    let stop = stop();
+    tokio::pin!(stop);
+    let loaded = load(move || start(&args, &name, options))?;
+    let loaded = tokio::select! {
+        loaded = front.wait_for(loaded) => loaded,
+        // There is no answer to wait for.
+        () = &mut stop => return Ok(()),
+    };
+    let (server, pins) = loaded.context("loading ended without a result")??;
+    tracing::info!("serving");
     let warm = server.clone();
     let warming = tokio::spawn(async move { warm.warm_up().await });
     for (name, pin) in pins {
@@ -60,7 +67,7 @@ pub async fn run(args: ServeArgs) -> Result<()> {
             Err(error) => tracing::warn!(name, "--pin: {error:#}"),
         });
     }
-    let serving = server.serve(listener, stop());
+    let serving = front.serve(&server, stop);
     tokio::pin!(serving);
     tokio::select! {
         () = &mut serving => {}
@@ -70,6 +77,21 @@ pub async fn run(args: ServeArgs) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// Runs `work` on a thread of its own. A blocking task of the runtime would hold up the end of the process
+/// until it is through.
+fn load<T: Send + 'static>(
+    work: impl FnOnce() -> T + Send + 'static,
+) -> std::io::Result<oneshot::Receiver<T>> {
+    let (done, loaded) = oneshot::channel();
+    std::thread::Builder::new()
+        .name("loading".into())
+        .spawn(move || {
+            // Nobody waits any more when the process is told to stop meanwhile.
+            let _ = done.send(work());
+        })?;
+    Ok(loaded)
 }
 
 type Pin = Box<dyn FnOnce() -> Result<()> + Send>;

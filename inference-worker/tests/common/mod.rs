@@ -1,0 +1,144 @@
+//! `openledger-worker serve` as a process of its own, on the shipped small base.
+
+#![allow(dead_code)]
+
+use serde_json::{json, Value};
+use std::io::{BufRead, BufReader};
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+/// After so long without what a test waits for, it fails instead of hanging.
+const PATIENCE: Duration = Duration::from_secs(300);
+
+/// The small base that is shipped.
+pub fn base() -> PathBuf {
+    let own = PathBuf::from(std::env::var("CARGO_MANIFEST_DIR").expect("cargo test sets it"));
+    own.join("factory/base")
+}
+
+/// Calls `ready` until it gives something.
+pub async fn eventually<T>(what: &str, mut ready: impl AsyncFnMut() -> Option<T>) -> T {
+    let begun = Instant::now();
+    while begun.elapsed() < PATIENCE {
+        if let Some(value) = ready().await {
+            return value;
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    panic!("{what}: not in {PATIENCE:?}");
+}
+
+/// The process, killed if it still runs at the end.
+pub struct Program {
+    child: Child,
+    said: Arc<Mutex<String>>,
+    pub address: SocketAddr,
+    pub client: reqwest::Client,
+}
+
+impl Program {
+    /// Starts it on a port that it finds; returns as soon as it listens.
+    pub async fn start(base: &Path, options: &[&str]) -> Self {
+        let mut child = Command::new(env!("CARGO_BIN_EXE_openledger-worker"))
+            .args([
+                "serve",
+                "--name",
+                "small",
+                "--listen",
+                "127.0.0.1:0",
+                "--base",
+            ])
+            .arg(base)
+            .args(options)
+            .env("RUST_LOG", "info")
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let said = Arc::new(Mutex::new(String::new()));
+        let lines = BufReader::new(child.stderr.take().unwrap()).lines();
+        let heard = said.clone();
+        std::thread::spawn(move || {
+            for line in lines.map_while(Result::ok) {
+                heard.lock().unwrap().push_str(&(line + "\n"));
+            }
+        });
+        let mut program = Program {
+            child,
+            said,
+            address: ([127, 0, 0, 1], 0).into(),
+            client: reqwest::Client::new(),
+        };
+        program.address = eventually("the address", async || {
+            let said = program.said();
+            let after = said.split_once("listen=")?.1;
+            after.split_whitespace().next()?.parse().ok()
+        })
+        .await;
+        program
+    }
+
+    /// What it wrote to its log.
+    pub fn said(&self) -> String {
+        self.said.lock().unwrap().clone()
+    }
+
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
+    pub fn url(&self, path: &str) -> String {
+        format!("http://{}{path}", self.address)
+    }
+
+    pub async fn get(&self, path: &str) -> (u16, String) {
+        let response = self.client.get(self.url(path)).send().await.unwrap();
+        (response.status().as_u16(), response.text().await.unwrap())
+    }
+
+    /// Returns once it answers.
+    pub async fn ready(&self) {
+        eventually("/ready", async || {
+            (self.get("/ready").await.0 == 200).then_some(())
+        })
+        .await;
+    }
+
+    /// Asks for a short answer.
+    pub async fn ask(&self) -> reqwest::Response {
+        let body =
+            json!({"model": "small", "prompt": "The harbour", "max_tokens": 4, "ignore_eos": true});
+        let request = self.client.post(self.url("/v1/completions")).json(&body);
+        request.send().await.unwrap()
+    }
+
+    /// Asks, and expects the answer.
+    pub async fn answers(&self) {
+        let response = self.ask().await;
+        assert_eq!(response.status(), 200);
+        let answer: Value = response.json().await.unwrap();
+        assert_eq!(answer["usage"]["completion_tokens"], 4, "{answer}");
+    }
+
+    /// Sends SIGTERM.
+    pub fn tell_to_stop(&self) {
+        let id = self.id().to_string();
+        let killed = Command::new("kill").args(["-TERM", &id]).status().unwrap();
+        assert!(killed.success());
+    }
+
+    /// How it ended.
+    pub async fn end(&mut self) -> ExitStatus {
+        let child = &mut self.child;
+        eventually("the end", async || child.try_wait().unwrap()).await
+    }
+}
+
+impl Drop for Program {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
