@@ -313,13 +313,8 @@ async fn a_client_that_leaves_should_free_what_it_used() {
     }
 }
 
-#[tokio::test]
-async fn a_reader_that_does_not_read_should_be_left_alone() {
-    let options = Options {
-        slow_reader: Duration::from_millis(300),
-        ..Options::default()
-    };
-    let scene = Scene::with(None, EngineOptions::default(), options).await;
+/// Asks for a stream that is larger than what the kernel buffers, and reads its beginning only.
+async fn unread_stream(scene: &Scene) -> TcpStream {
     let mut body = prompt("The harbour");
     body["max_tokens"] = json!(1900);
     body["ignore_eos"] = json!(true);
@@ -336,9 +331,20 @@ async fn a_reader_that_does_not_read_should_be_left_alone() {
     );
     socket.write_all(head.as_bytes()).await.unwrap();
     socket.write_all(text.as_bytes()).await.unwrap();
-    while scene.engine.stats().running == 0 {
-        tokio::time::sleep(Duration::from_millis(1)).await;
-    }
+    let mut answer = vec![0; 12];
+    socket.read_exact(&mut answer).await.unwrap();
+    assert_eq!(answer, b"HTTP/1.1 200");
+    socket
+}
+
+#[tokio::test]
+async fn a_reader_that_does_not_read_should_be_left_alone() {
+    let options = Options {
+        slow_reader: Duration::from_millis(300),
+        ..Options::default()
+    };
+    let scene = Scene::with(None, EngineOptions::default(), options).await;
+    let socket = unread_stream(&scene).await;
     let before = scene.engine.stats().finished;
     // Nothing is read, and others are served meanwhile.
     scene.ok(TEXT, &prompt("Hi")).await;
@@ -379,6 +385,50 @@ async fn idle_connections_should_harm_nobody() {
     let mut answer = vec![0; 12];
     slow.read_exact(&mut answer).await.unwrap();
     assert_eq!(answer, b"HTTP/1.1 408");
+    scene.ok(TEXT, &prompt("Hi")).await;
+}
+
+#[tokio::test]
+async fn a_server_whose_connections_are_all_busy_should_say_so() {
+    let options = Options {
+        connections: 2,
+        ..Options::default()
+    };
+    let scene = Scene::with(None, EngineOptions::default(), options).await;
+    let busy = [unread_stream(&scene).await, unread_stream(&scene).await];
+    let request = scene.client.post(scene.url(TEXT)).json(&prompt("Hi"));
+    let response = request.send().await.unwrap();
+    assert_eq!(response.status(), 503);
+    assert_eq!(response.headers()["retry-after"], "1");
+    let error: Value = response.json().await.unwrap();
+    assert_eq!(error["error"]["code"], "too_many_connections");
+    drop(busy);
+    scene.idle().await;
+    scene.ok(TEXT, &prompt("Hi")).await;
+}
+
+#[tokio::test]
+async fn connections_without_a_request_should_be_closed_in_time() {
+    let options = Options {
+        idle_timeout: Duration::from_millis(100),
+        ..Options::default()
+    };
+    let scene = Scene::with(None, EngineOptions::default(), options).await;
+    for sent in [
+        "",
+        "GET /health HTTP/1.1\r\nhost: x\r\n",
+        // Answered, and then silent.
+        "GET /health HTTP/1.1\r\nhost: x\r\n\r\n",
+    ] {
+        let mut socket = TcpStream::connect(scene.address).await.unwrap();
+        socket.write_all(sent.as_bytes()).await.unwrap();
+        let mut answer = Vec::new();
+        socket.read_to_end(&mut answer).await.unwrap();
+        assert_eq!(
+            answer.starts_with(b"HTTP/1.1 200"),
+            sent.ends_with("\r\n\r\n")
+        );
+    }
     scene.ok(TEXT, &prompt("Hi")).await;
 }
 
