@@ -12,6 +12,7 @@ use super::{
     Service,
 };
 use crate::api::error::ApiError;
+use anyhow::anyhow;
 use openledger_engine::{Event, FinishReason, StepError, SubmitError, Tenant, TokenStream};
 use openledger_metering::{journal::LaneGuard, Charge, DeliveredReceipt, LaneHead, SignedReceipt};
 use openledger_openai::{answer::Finish, Completion};
@@ -25,10 +26,11 @@ use openledger_serving::{
 };
 use serde_json::{json, Value};
 use std::{
+    future::Future,
     sync::Arc,
     time::{Duration, Instant},
 };
-use tokio::sync::mpsc;
+use tokio::{sync::mpsc, task::JoinHandle};
 
 /// How long a request waits for its first token, and a piece of an answer for its reader. Shorter than
 /// the time after which a gateway gives up.
@@ -86,7 +88,7 @@ struct Computed {
 }
 
 /// A revision's data on its way.
-type Loading = tokio::task::JoinHandle<anyhow::Result<Opened>>;
+type Loading = JoinHandle<anyhow::Result<Opened>>;
 
 /// A request that was admitted and is being computed.
 struct Work {
@@ -300,16 +302,14 @@ impl Work {
         let Some(loading) = self.data.take() else {
             return Err(Outcome::Failed);
         };
-        let latest = tokio::time::Instant::from_std(self.started) + PATIENCE;
-        let opened = tokio::select! {
-            opened = loading => opened.map_err(Into::into).and_then(|opened| opened),
-            () = pieces.closed() => return Err(Outcome::Cancelled),
-            () = tokio::time::sleep_until(latest) => Err(anyhow::anyhow!("it takes too long")),
-        };
-        opened.map_err(|error| {
-            self.lacks_sources(&error);
-            Outcome::Failed
-        })
+        match in_time(loading, self.started + PATIENCE, pieces.closed()).await {
+            None => Err(Outcome::Cancelled),
+            Some(Ok(opened)) => Ok(opened),
+            Some(Err(error)) => {
+                self.lacks_sources(&error);
+                Err(Outcome::Failed)
+            }
+        }
     }
 
     /// Counts, attributes, signs and journals.
@@ -457,6 +457,19 @@ fn failed(error: &StepError, is_delivered: bool) -> Outcome {
     }
 }
 
+/// What is being loaded, if it comes by `latest`; nothing when the client is gone before.
+async fn in_time<T>(
+    loading: JoinHandle<anyhow::Result<T>>,
+    latest: Instant,
+    gone: impl Future<Output = ()>,
+) -> Option<anyhow::Result<T>> {
+    tokio::select! {
+        loaded = loading => Some(loaded.map_err(Into::into).and_then(|loaded| loaded)),
+        () = gone => None,
+        () = tokio::time::sleep_until(latest.into()) => Some(Err(anyhow!("it takes too long"))),
+    }
+}
+
 /// Where a lane stands, for a gateway that lost its own record.
 pub fn lane_state(service: &Service, channel: u64, lane: u16) -> Result<Value, ApiError> {
     let last = journal(service.journal.last(channel, lane))?;
@@ -512,6 +525,7 @@ fn millis(since: Instant) -> u32 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::future::{pending, ready};
 
     #[test]
     fn what_a_request_brings_should_not_make_free_what_was_delivered() {
@@ -545,5 +559,22 @@ mod tests {
         assert_eq!(finish(Outcome::Complete), Finish::Stop);
         assert_eq!(finish(Outcome::Length), Finish::Length);
         assert_eq!(finish(Outcome::Cancelled), Finish::Length);
+    }
+
+    #[tokio::test]
+    async fn data_that_comes_too_late_or_not_at_all_is_an_error() {
+        let never = || tokio::spawn(pending::<anyhow::Result<u8>>());
+        let far = Instant::now() + Duration::from_secs(3600);
+        let late = in_time(never(), Instant::now(), pending()).await;
+        assert_eq!(late.unwrap().unwrap_err().to_string(), "it takes too long");
+        assert!(in_time(never(), far, ready(())).await.is_none());
+        let loaded = in_time(tokio::spawn(async { Ok(7) }), far, pending()).await;
+        assert_eq!(loaded.unwrap().unwrap(), 7);
+        let broken = tokio::spawn(async { Err::<u8, _>(anyhow!("no file")) });
+        let broken = in_time(broken, far, pending()).await;
+        assert_eq!(broken.unwrap().unwrap_err().to_string(), "no file");
+        let panicked = tokio::spawn(async { panic!("the loader") });
+        let panicked: Option<anyhow::Result<u8>> = in_time(panicked, far, pending()).await;
+        assert!(panicked.unwrap().is_err());
     }
 }

@@ -1,7 +1,7 @@
 //! The machine that kernels run on, as the backend sees it: memory, copies, launches, streams, events
 //! and graphs.
 //!
-//! [`driver::Driver`] is an NVIDIA GPU. With the feature `host-kernels`, [`host::HostDevice`] runs the
+//! [`driver::Driver`] is an NVIDIA GPU. With the feature `host-kernels`, `host::HostDevice` runs the
 //! same kernels on the CPU, so that all that is built on this trait is tested without a GPU.
 
 mod blas;
