@@ -18,10 +18,11 @@ fn goldens() -> PathBuf {
         .join("../model/goldens")
 }
 
-/// A model of a family that four ranks can divide.
+/// A model of a family that four ranks can divide; of one, the embedding is the output projection.
 fn divisible(family: Family) -> ModelConfig {
     ModelConfig {
         family,
+        tie_word_embeddings: family == Family::Qwen3,
         num_attention_heads: 8,
         num_key_value_heads: 4,
         intermediate_size: 72,

@@ -11,67 +11,6 @@ use openledger_model::Targets;
 use std::time::Duration;
 
 #[test]
-fn sixty_four_requests_should_finish_with_the_tokens_of_each_alone_when_a_third_fits() {
-    let (len, output) = (20, 44);
-    let config = config();
-    let adapters = ragged_adapters(&config);
-    let slabs: u32 = adapters.iter().map(|a| slab_pages(&config, a)).sum();
-    // 64 requests of 64 tokens need 256 pages: three times as many as the adapters leave.
-    let tight = engine(EngineOptions {
-        arena_pages: Some(85 + slabs),
-        max_step_rows: 96,
-        ..EngineOptions::default()
-    });
-    let roomy = engine(EngineOptions {
-        arena_pages: Some(10 + slabs),
-        ..EngineOptions::default()
-    });
-    let ids: Vec<AdapterId> = adapters
-        .iter()
-        .map(|a| {
-            roomy.load_adapter(a).unwrap();
-            tight.load_adapter(a).unwrap()
-        })
-        .collect();
-    let request = |i: usize| {
-        let mut request = sampled(prompt(len, i), output, i as u8);
-        request.adapter = (i % 4).checked_sub(1).map(|a| ids[a]);
-        request
-    };
-    let gate = Gate::close(&tight);
-    let streams: Vec<_> = (0..64).map(|i| tight.submit(request(i)).unwrap()).collect();
-    gate.open();
-    let together: Vec<_> = streams
-        .into_iter()
-        .map(|s| s.blocking_collect().unwrap())
-        .collect();
-    let stats = tight.stats();
-    assert!(
-        stats.preemptions > 0,
-        "more was admitted than could be held"
-    );
-    assert!(stats.max_requests_in_step > 16);
-    assert_eq!(stats.max_distinct_adapters_in_step, 3);
-    for (i, (tokens, end)) in together.into_iter().enumerate() {
-        let (alone, alone_end) = roomy
-            .submit(request(i))
-            .unwrap()
-            .blocking_collect()
-            .unwrap();
-        assert_eq!(tokens, alone, "request {i}");
-        let (end, alone_end) = (end.unwrap(), alone_end.unwrap());
-        assert_eq!(end.output_tokens, output);
-        assert_eq!(end.fingerprint, alone_end.fingerprint);
-        assert_eq!(alone_end.widest_step.requests, 1);
-    }
-    let stats = tight.stats();
-    // The gate is one more request, of two tokens in and one out.
-    assert_eq!((stats.finished, stats.kv_pages_used), (65, 0));
-    assert_eq!(stats.output_tokens, 64 * output as u64 + 1);
-    assert_eq!(stats.prompt_tokens, 64 * len as u64 + 2);
-}
-
-#[test]
 fn two_adapters_and_the_base_should_share_one_forward_pass() {
     let engine = engine(EngineOptions::default());
     let config = config();
