@@ -52,7 +52,8 @@ pub struct EngineOptions {
     /// Threads that find out what may follow in answers with a constraint.
     pub constraint_threads: usize,
     /// Ranks that compute each layer together. They must divide the key and value heads and the width
-    /// of the feed-forward layer. On the CPU they are threads of this process.
+    /// of the feed-forward layer. On the CPU they are threads of this process; on GPUs each is one of
+    /// [`CudaOptions::devices`], of which there are as many.
     pub tensor_parallel: usize,
     /// Whether a request's tokens and fingerprint are to be the same bits whatever shares its batch, as
     /// audits ask. The CPU always keeps that, so that there it changes nothing; a backend that is faster
