@@ -70,6 +70,7 @@ fn the_self_test_should_pass_on_the_cpu_and_measure_all_that_it_names() {
         ("files to device", 1),
         ("p99 of a step", 1),
         ("bytes of its pages", 2),
+        ("deterministic mode / usual mode", 2),
     ] {
         assert_eq!(named(part), figures, "{part}");
     }

@@ -77,8 +77,8 @@ impl Tokenizer {
         self.hidden.binary_search(&id).is_ok()
     }
 
-    /// Text of `ids`, leaving special tokens out, but for those that mark calls of tools. Ids beyond the vocabulary add nothing; bytes that
-    /// are not UTF-8 become U+FFFD.
+    /// Text of `ids`, leaving special tokens out, but for those that mark calls of tools. Ids beyond the
+    /// vocabulary add nothing; bytes that are not UTF-8 become U+FFFD.
     ///
     /// # Errors
     /// If the tokenizer's decoder fails.

@@ -150,7 +150,45 @@ pub fn measure(
     progress("decode while adapters are loaded");
     part("decode under loads", guarded(|| bench.under_loads(figures)));
     part("residency", guarded(|| bench.residency(figures)));
+    drop(bench);
+    progress("decode in the deterministic mode");
+    part(
+        "deterministic mode",
+        guarded(|| price_of_determinism(device, scale, figures)),
+    );
     Ok(broken)
+}
+
+/// What the deterministic mode costs: a step of the usual mode over one of the deterministic mode, the two
+/// in turns. A quarter of the layers, so that both models fit where one of all layers does.
+fn price_of_determinism(
+    device: &Arc<dyn Device>,
+    scale: &Scale,
+    figures: &mut Vec<Figure>,
+) -> Result<(), Failure> {
+    let quarter = |deterministic| {
+        let mut scale = scale.clone();
+        scale.config.num_hidden_layers = scale.config.num_hidden_layers.div_ceil(4);
+        scale.adapters = 0;
+        scale.deterministic = deterministic;
+        scale
+    };
+    let (usual, fixed) = (quarter(scale.deterministic), quarter(true));
+    let mut usual = Bench::new(device, &usual)?;
+    let mut fixed = Bench::new(device, &fixed)?;
+    for rows in scale.batches.clone() {
+        let mut ratios = Vec::new();
+        for _ in 0..5 {
+            ratios.push(usual.step_seconds(rows, &[])? / fixed.step_seconds(rows, &[])?);
+        }
+        figures.push(Figure {
+            name: format!("decode, deterministic mode / usual mode, batch {rows}"),
+            achieved: median(ratios),
+            unit: "",
+            bar: None,
+        });
+    }
+    Ok(())
 }
 
 /// Bytes per second, read and written, of copying memory to memory.
