@@ -81,10 +81,10 @@ fn begin(
     body: &[u8],
 ) -> Result<(Completion, Answering), ApiError> {
     let request = Completion::parse(endpoint, body)?;
-    let target = service
-        .models()
-        .find(&request.model)
-        .ok_or_else(|| ApiError::unknown_model(&request.model))?;
+    // Said first, before what is wrong with the rest.
+    if service.models().find(&request.model).is_none() {
+        return Err(ApiError::unknown_model(&request.model));
+    }
     let (engine, text) = (service.engine(), service.text());
     let prompts = prompts(text, &request)?;
     let seed = match request.sampling.seed {
@@ -92,13 +92,12 @@ fn begin(
         None => rand::random(),
     };
     let start_by = Instant::now() + service.options().queue_timeout;
-    let mut streams = Vec::new();
+    let mut asked = Vec::with_capacity(prompts.len());
     for (at, prompt) in prompts.iter().enumerate() {
         let one = |index: u32| -> Result<Request, ApiError> {
             let guides = service.guides();
             let mut asked =
                 engine_request(engine, text, guides, &request, prompt.clone(), 0, None)?;
-            asked.adapter = target.adapter();
             asked.seed = answer_seed(&seed, index);
             asked.tenant = tenant;
             asked.cache_salt = tenant.0;
@@ -106,12 +105,20 @@ fn begin(
             Ok(asked)
         };
         let first = at as u32 * request.n;
-        let requests = (first..first + request.n)
-            .map(one)
-            .collect::<Result<_, _>>()?;
-        let taken = engine.submit_many(requests);
-        streams.extend(taken.map_err(|error| refused(error, &request.model))?);
+        let answers: Result<Vec<_>, _> = (first..first + request.n).map(one).collect();
+        asked.push(answers?);
     }
+    let streams = service.models().ask(&request.model, |target| {
+        let mut streams = Vec::new();
+        for mut answers in asked {
+            answers
+                .iter_mut()
+                .for_each(|answer| answer.adapter = target.adapter());
+            let taken = engine.submit_many(answers);
+            streams.extend(taken.map_err(|error| refused(error, &request.model))?);
+        }
+        Ok(streams)
+    })?;
     let id = hex::encode(rand::random::<[u8; 8]>());
     let answering = Answering::new(text, &request, prompts, streams, id)?;
     Ok((request, answering))

@@ -38,24 +38,30 @@ fn begin(
     body: &[u8],
 ) -> Result<(EmbeddingsRequest, Vec<PendingEmbedding>, u64), ApiError> {
     let request = EmbeddingsRequest::parse(body)?;
-    let target = service
-        .models()
-        .find(&request.model)
-        .ok_or_else(|| ApiError::unknown_model(&request.model))?;
+    // Said first, before what is wrong with the rest.
+    if service.models().find(&request.model).is_none() {
+        return Err(ApiError::unknown_model(&request.model));
+    }
     request.check_dimensions(service.engine().config().hidden_size)?;
     let start_by = Instant::now() + service.options().queue_timeout;
-    let mut pending = Vec::with_capacity(request.inputs.len());
     let mut count = 0;
+    let mut inputs = Vec::with_capacity(request.inputs.len());
     for input in &request.inputs {
         let mut asked = EmbedRequest::new(tokens(service.text(), input)?);
         count += asked.input.len() as u64;
-        asked.adapter = target.adapter();
         asked.pooling = Pooling::Last;
         asked.tenant = tenant;
         asked.cache_salt = tenant.0;
         asked.start_by = Some(start_by);
-        let taken = service.engine().embed(asked);
-        pending.push(taken.map_err(|error| refused(error, &request.model))?);
+        inputs.push(asked);
     }
+    let pending = service.models().ask(&request.model, |target| {
+        let taken = inputs.into_iter().map(|mut asked| {
+            asked.adapter = target.adapter();
+            let taken = service.engine().embed(asked);
+            taken.map_err(|error| refused(error, &request.model))
+        });
+        taken.collect()
+    })?;
     Ok((request, pending, count))
 }

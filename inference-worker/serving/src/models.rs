@@ -3,8 +3,9 @@
 use openledger_engine::{AdapterError, AdapterId, EngineHandle, FolderSource};
 use openledger_model::Adapter;
 use openledger_openai::adapters::is_name;
+use openledger_openai::ApiError;
 use std::path::{Component, Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock};
 
 /// Why an adapter is not loaded or unloaded.
 #[derive(Debug, thiserror::Error)]
@@ -48,6 +49,9 @@ pub struct Models {
     /// The only folder that clients may name folders of; canonical.
     allowed: Option<Arc<Path>>,
     created: u64,
+    /// Written while a name changes, so that an adapter gets no name while it is unloaded; read while the
+    /// engine is asked, so that no name moves between its being found and its adapter's being taken.
+    changes: Arc<RwLock<()>>,
 }
 
 /// A model, as a request asks for it.
@@ -94,6 +98,7 @@ impl Models {
             base: name.into(),
             allowed,
             created,
+            changes: Arc::default(),
         })
     }
 
@@ -103,6 +108,21 @@ impl Models {
             return Some(Target::Base);
         }
         self.engine.adapters().resolve(name).map(Target::Adapter)
+    }
+
+    /// Asks the engine by the model of a name, which the name stands for until `ask` is done.
+    ///
+    /// # Errors
+    /// When there is no such model, or `ask`'s.
+    pub(crate) fn ask<T>(
+        &self,
+        name: &str,
+        ask: impl FnOnce(Target) -> Result<T, ApiError>,
+    ) -> Result<T, ApiError> {
+        let _unchanged = self.changes.read().unwrap_or_else(PoisonError::into_inner);
+        ask(self
+            .find(name)
+            .ok_or_else(|| ApiError::unknown_model(name))?)
     }
 
     /// The base's name.
@@ -169,6 +189,7 @@ impl Models {
         let adapter = Adapter::load(folder, self.engine.config())
             .map_err(|error| ModelError::Files(error.to_string()))?;
         let id = AdapterId(adapter.digest);
+        let _changing = self.changes.write().unwrap_or_else(PoisonError::into_inner);
         self.engine
             .register_adapter(id, Arc::new(FolderSource(folder.to_path_buf())))
             .map_err(ModelError::Engine)?;
@@ -191,6 +212,7 @@ impl Models {
     /// # Errors
     /// When there is no such adapter.
     pub fn unload(&self, name: &str) -> Result<(), ModelError> {
+        let _changing = self.changes.write().unwrap_or_else(PoisonError::into_inner);
         match self.engine.adapters().remove_alias(name) {
             Some(id) => {
                 self.forget(id);
