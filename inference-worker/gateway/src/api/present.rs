@@ -11,7 +11,11 @@ pub(super) struct Presenter {
     stops: StopStrings,
     stopped: bool,
     calls: CallReader,
-    waiting: Value,
+    /// Bytes that came, and those of them that are before any stop string.
+    came: usize,
+    certain: usize,
+    /// Log-probabilities that were not shown yet, and where in what came the text of each begins.
+    waiting: Vec<(usize, Value)>,
 }
 
 /// What is left at the end of an answer.
@@ -32,7 +36,9 @@ impl Presenter {
                 .map_err(|error| GatewayError::bad("invalid_value", "stop", error.to_string()))?,
             stopped: false,
             calls: CallReader::new(request, syntax),
-            waiting: Value::Null,
+            came: 0,
+            certain: 0,
+            waiting: Vec::new(),
         })
     }
 
@@ -41,30 +47,48 @@ impl Presenter {
         if self.stopped {
             return None;
         }
-        append(&mut self.waiting, part.logprobs);
+        if !part.logprobs.is_null() {
+            self.waiting.push((self.came, part.logprobs));
+        }
+        self.came += part.text.len();
         let certain = self.stops.push(&part.text);
         self.stopped = certain.stopped;
+        self.certain += certain.text.len();
         let text = self.calls.push(&certain.text);
         (!text.is_empty()).then(|| Part {
             text,
-            logprobs: self.waiting.take(),
+            logprobs: self.scores(),
         })
+    }
+
+    /// The log-probabilities of text that is certain: the worker also sends those of a stop string, which
+    /// is charged and no part of the answer.
+    fn scores(&mut self) -> Value {
+        let certain = self.certain;
+        let told = self.waiting.partition_point(|(begin, _)| *begin < certain);
+        let mut scores = Value::Null;
+        for (_, one) in self.waiting.drain(..told) {
+            append(&mut scores, one);
+        }
+        scores
     }
 
     /// Ends the answer; `id` names its calls.
     pub(super) fn end(mut self, id: impl FnMut(usize) -> String) -> Rest {
         let held = match self.stopped {
             true => String::new(),
-            false => self.stops.finish(),
+            false => self.stops.clone().finish(),
         };
+        if !self.stopped {
+            // Tokens at the end may have no text.
+            self.certain = usize::MAX;
+        }
+        let logprobs = self.scores();
         let mut text = self.calls.push(&held);
         let (held, calls) = self.calls.end(id);
         text.push_str(&held);
         Rest {
-            part: Part {
-                text,
-                logprobs: self.waiting,
-            },
+            part: Part { text, logprobs },
             calls,
             stopped: self.stopped,
         }
@@ -142,6 +166,59 @@ mod tests {
         let rest = presenter.end(|_| "id".into());
         assert_eq!(rest.calls[0].name, "f");
         assert_eq!(rest.part.text, "");
+    }
+
+    #[test]
+    fn a_stop_string_is_cut_out_with_its_log_probabilities_however_it_comes() {
+        let answer = "It is EEND. and more";
+        for length in 1..=answer.len() {
+            let mut presenter = presenter(r#","stop":["END.","zzz"]"#, CallSyntax::Unknown);
+            let (mut text, mut scores) = (String::new(), Value::Null);
+            for (at, piece) in answer.as_bytes().chunks(length).enumerate() {
+                let part = Part {
+                    text: std::str::from_utf8(piece).unwrap().into(),
+                    logprobs: json!({"content": [at * length], "refusal": null}),
+                };
+                if let Some(part) = presenter.push(part) {
+                    text.push_str(&part.text);
+                    append(&mut scores, part.logprobs);
+                }
+            }
+            let rest = presenter.end(|_| unreachable!());
+            append(&mut scores, rest.part.logprobs);
+            assert!(rest.stopped && rest.part.text.is_empty());
+            assert_eq!(text, "It is E");
+            // Of every token that begins before the cut, and of no other.
+            let begins: Vec<usize> = (0..text.len()).step_by(length).collect();
+            assert_eq!(scores["content"], json!(begins), "{length}");
+        }
+    }
+
+    #[test]
+    fn an_answer_that_is_its_stop_string_shows_nothing() {
+        let mut presenter = presenter(r#","stop":"END.""#, CallSyntax::Unknown);
+        let part = Part {
+            text: "END.".into(),
+            logprobs: json!({"content": [1], "refusal": null}),
+        };
+        assert!(presenter.push(part).is_none());
+        let rest = presenter.end(|_| unreachable!());
+        assert!(rest.stopped);
+        assert_eq!(rest.part, Part::default());
+    }
+
+    #[test]
+    fn log_probabilities_without_text_come_with_the_end() {
+        let mut presenter = presenter("", CallSyntax::Unknown);
+        let part = |text: &str, token: u32| Part {
+            text: text.into(),
+            logprobs: json!({"content": [token], "refusal": null}),
+        };
+        let shown = presenter.push(part("a", 1)).unwrap();
+        assert_eq!(shown.logprobs["content"], json!([1]));
+        assert!(presenter.push(part("", 2)).is_none());
+        let rest = presenter.end(|_| unreachable!());
+        assert_eq!(rest.part.logprobs["content"], json!([2]));
     }
 
     #[test]
