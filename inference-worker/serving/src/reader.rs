@@ -43,8 +43,6 @@ pub struct Reader {
     stopped: bool,
     /// Whether log-probabilities were asked for.
     scored: bool,
-    /// Bytes that the stop strings give again although they were shown.
-    again: usize,
     calls: CallReader,
     /// Characters decoded before the next token, echo included.
     offset: usize,
@@ -66,7 +64,6 @@ impl Reader {
             stops: StopStrings::new(request.stop.clone())?,
             stopped: false,
             scored: request.logprobs.is_some(),
-            again: 0,
             calls: CallReader::new(request, syntax),
             text: text.clone(),
             offset: 0,
@@ -74,18 +71,18 @@ impl Reader {
         })
     }
 
-    /// After `before`, which was shown already, of an answer whose calls somebody else takes out.
+    /// After `before`, which was shown already, of an answer from which somebody else takes out calls
+    /// and stop strings. All text that was computed is shown, so that it can be charged.
     ///
     /// # Errors
     /// As [`Self::new`].
     pub fn after(text: &TextModel, request: &Completion, before: &str) -> Result<Self, TextError> {
         let plain = Completion {
             tools: Vec::new(),
+            stop: Vec::new(),
             ..request.clone()
         };
         let mut reader = Self::new(text, &plain)?;
-        reader.stops.push(before);
-        reader.again = reader.stops.held();
         reader.offset = before.chars().count();
         Ok(reader)
     }
@@ -150,9 +147,7 @@ impl Reader {
 
     /// Adds text to the answer; what of it may be shown.
     fn show(&mut self, certain: &str) -> Delta {
-        let known = self.again.min(certain.len());
-        self.again -= known;
-        let text = self.calls.push(certain.get(known..).unwrap_or_default());
+        let text = self.calls.push(certain);
         // Tokens stay with the text that they are of.
         let logprobs = match text.is_empty() {
             true => Vec::new(),

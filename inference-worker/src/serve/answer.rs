@@ -3,17 +3,16 @@
 use super::{
     admission::{self, Admitted, Payment},
     catalog::{Opened, Served},
+    computing::{millis, Computed, Computing, PATIENCE},
     continuations::Continuation,
     journal,
     promises::Promise,
     sentence,
-    silence::Silence,
     sources::{self, Found},
     Service,
 };
 use crate::api::error::ApiError;
-use anyhow::anyhow;
-use openledger_engine::{Event, FinishReason, StepError, SubmitError, Tenant, TokenStream};
+use openledger_engine::{SubmitError, Tenant};
 use openledger_metering::{journal::LaneGuard, Charge, DeliveredReceipt, LaneHead, SignedReceipt};
 use openledger_openai::{answer::Finish, Completion};
 use openledger_primitives::{
@@ -25,16 +24,8 @@ use openledger_serving::{
     reader::{Delta, Reader},
 };
 use serde_json::{json, Value};
-use std::{
-    future::Future,
-    sync::Arc,
-    time::{Duration, Instant},
-};
-use tokio::{sync::mpsc, task::JoinHandle};
-
-/// How long a request waits for its first token, and a piece of an answer for its reader. Shorter than
-/// the time after which a gateway gives up.
-const PATIENCE: Duration = Duration::from_secs(60);
+use std::{sync::Arc, time::Instant};
+use tokio::sync::mpsc;
 
 /// Output tokens from which on an answer that used up its voucher can go on.
 const CONTINUED_FROM: u32 = 64;
@@ -78,34 +69,16 @@ impl End {
     }
 }
 
-/// What the model has answered.
-struct Computed {
-    outcome: Outcome,
-    text: String,
-    generated: u32,
-    fingerprint_root: Digest,
-    first_token_ms: u32,
-}
-
-/// A revision's data on its way.
-type Loading = JoinHandle<anyhow::Result<Opened>>;
-
 /// A request that was admitted and is being computed.
 struct Work {
     service: Service,
     served: Arc<Served>,
     payment: Payment,
     tokens_in: u32,
-    /// Prompt, then what is generated.
-    tokens: Vec<u32>,
-    /// Tokens of it that an earlier voucher paid for the generation of.
+    /// Tokens of the answer that an earlier voucher paid for the generation of.
     answered: usize,
-    reader: Reader,
-    started: Instant,
     start_block: BlockNumber,
-    stream: TokenStream,
-    /// Index and rows, loaded while the model computes; none for a base.
-    data: Option<Loading>,
+    computing: Computing,
     /// See [`End::failure`].
     failure: Option<&'static str>,
     _promise: Promise,
@@ -140,6 +113,8 @@ pub async fn begin(
                 .tokenizer()
                 .decode(prompt.get(begun..).unwrap_or_default());
             let before = before.unwrap_or_default();
+            // A stop string ends the computation, and the gateway takes it out of the text: were it not
+            // delivered, whoever asks for one that is the answer would have the answer for nothing.
             let reader = Reader::after(text, &request, &before)
                 .map_err(|error| openledger_openai::ApiError::value("stop", error.to_string()))?;
             let asked = engine_request(
@@ -179,18 +154,22 @@ pub async fn begin(
         .clone()
         .map(|training| tokio::task::spawn_blocking(move || training.open()));
     let work = Work {
+        computing: Computing {
+            text: service.text.clone(),
+            is_attributed: data.is_some(),
+            data,
+            tokens: prompt,
+            reader,
+            started,
+            stream,
+        },
         service: service.clone(),
         served,
-        data,
         failure: None,
         payment,
         tokens_in,
-        tokens: prompt,
         answered,
-        reader,
-        started,
         start_block,
-        stream,
         _promise: promise,
         _lane: lane,
     };
@@ -201,90 +180,14 @@ pub async fn begin(
 
 impl Work {
     async fn run(mut self, pieces: mpsc::Sender<Piece>) {
-        let mut data = None;
-        let mut text = String::new();
-        let mut generated = 0u32;
-        let mut first_token_ms = None;
-        let mut silence = Silence::new(&self.service.text);
-        let latest_start = tokio::time::Instant::from_std(self.started) + PATIENCE;
-        let (mut outcome, fingerprint) = loop {
-            let event = tokio::select! {
-                event = self.stream.next() => event,
-                () = pieces.closed() => break (Outcome::Cancelled, [0; 32]),
-                // It waited for its turn longer than a client should have to: it costs nothing.
-                () = tokio::time::sleep_until(latest_start), if generated == 0 => {
-                    tracing::warn!("a request found no place in time; serve fewer or add capacity");
-                    break (Outcome::Failed, [0; 32]);
-                }
-            };
-            match event {
-                Some(Event::Token(token)) => {
-                    first_token_ms.get_or_insert_with(|| millis(self.started));
-                    generated = generated.saturating_add(1);
-                    self.tokens.push(token.id);
-                    if silence.lasts_too_long(token.id) {
-                        break (Outcome::Cancelled, [0; 32]);
-                    }
-                    match self.reader.token(&token) {
-                        Ok(delta) if delta.is_empty() => {}
-                        Ok(delta) => {
-                            // Nothing is delivered whose sources could not be told afterwards.
-                            if self.data.is_some() {
-                                match self.opened(&pieces).await {
-                                    Ok(opened) => data = Some(opened),
-                                    Err(outcome) => break (outcome, [0; 32]),
-                                }
-                            }
-                            text.push_str(&delta.text);
-                            // A client that stops reading must not hold lane and bond for ever.
-                            let piece = Piece::Delta(delta);
-                            if pieces.send_timeout(piece, PATIENCE).await.is_err() {
-                                break (Outcome::Cancelled, [0; 32]);
-                            }
-                        }
-                        Err(error) => {
-                            tracing::error!(%error, "a token could not be decoded");
-                            break (Outcome::Failed, [0; 32]);
-                        }
-                    }
-                }
-                // Neither is asked for here.
-                Some(Event::Prompt(_) | Event::Embedding(_)) => {}
-                Some(Event::Finished(end)) => {
-                    let outcome = match end.reason {
-                        FinishReason::Length => Outcome::Length,
-                        _ => Outcome::Complete,
-                    };
-                    break (outcome, end.fingerprint);
-                }
-                Some(Event::Failed(error)) => {
-                    tracing::error!(%error, "the engine failed a request");
-                    break (failed(&error, !text.is_empty()), [0; 32]);
-                }
-                None => break (Outcome::Failed, [0; 32]),
-            }
-        };
-        if let Ok(tail) = self.reader.rest() {
-            if !tail.is_empty() && self.data.is_some() && outcome != Outcome::Failed {
-                match self.opened(&pieces).await {
-                    Ok(opened) => data = Some(opened),
-                    Err(ended) => outcome = ended,
-                }
-            }
-            let is_told = data.is_some() || self.served.training.is_none();
-            if !tail.is_empty() && outcome != Outcome::Failed && is_told {
-                text.push_str(&tail.text);
-                let _ = pieces.send_timeout(Piece::Delta(tail), PATIENCE).await;
-            }
+        let mut computed = self.computing.run(&pieces).await;
+        if let Some(error) = &computed.lacking {
+            self.lacks_sources(error);
         }
-        let first_token_ms = first_token_ms.unwrap_or_else(|| millis(self.started));
-        let computed = Computed {
-            outcome,
-            text,
-            generated,
-            fingerprint_root: fingerprint,
-            first_token_ms,
-        };
+        if computed.is_numberless {
+            self.suspend();
+        }
+        let data = computed.data.take();
         match self.settle(computed, data).await {
             Ok(end) => {
                 let _ = pieces
@@ -294,21 +197,6 @@ impl Work {
             // Without a journaled receipt there must be no end: the client sees a broken stream and
             // presents the same voucher again.
             Err(error) => tracing::error!(error, "an answer could not be journaled"),
-        }
-    }
-
-    /// The revision's data, waited for as long as a client is; or how the answer ends without.
-    async fn opened(&mut self, pieces: &mpsc::Sender<Piece>) -> Result<Opened, Outcome> {
-        let Some(loading) = self.data.take() else {
-            return Err(Outcome::Failed);
-        };
-        match in_time(loading, self.started + PATIENCE, pieces.closed()).await {
-            None => Err(Outcome::Cancelled),
-            Some(Ok(opened)) => Ok(opened),
-            Some(Err(error)) => {
-                self.lacks_sources(&error);
-                Err(Outcome::Failed)
-            }
         }
     }
 
@@ -363,6 +251,23 @@ impl Work {
         Ok((charge.ok_or("the fee does not fit")?, output))
     }
 
+    /// Weights that answer with nothing would make each request free: no more of them for a while. The
+    /// base is the operator's own choice, and everybody's.
+    fn suspend(&self) {
+        let revision = self.served.revision;
+        if self.served.adapter.is_none() {
+            tracing::error!("the base computes no numbers");
+            return;
+        }
+        let wait = self.service.catalog.suspend(revision).as_secs();
+        let alias = &self.served.alias;
+        tracing::warn!(
+            revision,
+            alias,
+            "its weights compute no numbers: not served for {wait} s"
+        );
+    }
+
     fn lacks_sources(&mut self, error: &anyhow::Error) {
         let revision = self.served.revision;
         tracing::error!(revision, "sources cannot be found: {error:#}");
@@ -408,7 +313,7 @@ impl Work {
             retrieval_root: [0; 32],
             start_block: self.start_block,
             first_token_ms,
-            total_ms: millis(self.started),
+            total_ms: millis(self.computing.started),
             backend: service.backend,
         };
         let delivered = DeliveredReceipt {
@@ -430,7 +335,7 @@ impl Work {
                 channel: voucher.channel,
                 lane: voucher.lane,
                 revision: served.revision,
-                tokens: self.tokens.clone(),
+                tokens: self.computing.tokens.clone(),
                 answered: self.answered.saturating_add(generated as usize),
             };
             service.continuations.keep(receipt.hash(), stopped);
@@ -442,31 +347,6 @@ impl Work {
             openledger,
             failure: self.failure,
         })
-    }
-}
-
-/// How an answer ends that the engine could not go on with.
-///
-/// A form comes with the request, and weights that compute no numbers with the model, which anybody may
-/// publish: neither makes an answer free that has been delivered. It is not whole, and costs what there
-/// is of it. Everything else is this worker's own failure.
-fn failed(error: &StepError, is_delivered: bool) -> Outcome {
-    match error {
-        StepError::Constraint(_) | StepError::NotFinite if is_delivered => Outcome::Cancelled,
-        _ => Outcome::Failed,
-    }
-}
-
-/// What is being loaded, if it comes by `latest`; nothing when the client is gone before.
-async fn in_time<T>(
-    loading: JoinHandle<anyhow::Result<T>>,
-    latest: Instant,
-    gone: impl Future<Output = ()>,
-) -> Option<anyhow::Result<T>> {
-    tokio::select! {
-        loaded = loading => Some(loaded.map_err(Into::into).and_then(|loaded| loaded)),
-        () = gone => None,
-        () = tokio::time::sleep_until(latest.into()) => Some(Err(anyhow!("it takes too long"))),
     }
 }
 
@@ -518,31 +398,9 @@ fn channel_digest(channel: ChannelId) -> Digest {
     digest
 }
 
-fn millis(since: Instant) -> u32 {
-    u32::try_from(since.elapsed().as_millis()).unwrap_or(u32::MAX)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::future::{pending, ready};
-
-    #[test]
-    fn what_a_request_brings_should_not_make_free_what_was_delivered() {
-        let form = StepError::Constraint("no token may follow".into());
-        for own in [form, StepError::NotFinite] {
-            assert_eq!(failed(&own, true), Outcome::Cancelled);
-            assert_eq!(failed(&own, false), Outcome::Failed);
-        }
-        for ours in [
-            StepError::Backend("lost".into()),
-            StepError::Adapter("gone".into()),
-            StepError::Expired,
-            StepError::StopCheck,
-        ] {
-            assert_eq!(failed(&ours, true), Outcome::Failed);
-        }
-    }
 
     #[test]
     fn an_answer_that_broke_off_should_not_be_called_whole() {
@@ -559,22 +417,5 @@ mod tests {
         assert_eq!(finish(Outcome::Complete), Finish::Stop);
         assert_eq!(finish(Outcome::Length), Finish::Length);
         assert_eq!(finish(Outcome::Cancelled), Finish::Length);
-    }
-
-    #[tokio::test]
-    async fn data_that_comes_too_late_or_not_at_all_is_an_error() {
-        let never = || tokio::spawn(pending::<anyhow::Result<u8>>());
-        let far = Instant::now() + Duration::from_secs(3600);
-        let late = in_time(never(), Instant::now(), pending()).await;
-        assert_eq!(late.unwrap().unwrap_err().to_string(), "it takes too long");
-        assert!(in_time(never(), far, ready(())).await.is_none());
-        let loaded = in_time(tokio::spawn(async { Ok(7) }), far, pending()).await;
-        assert_eq!(loaded.unwrap().unwrap(), 7);
-        let broken = tokio::spawn(async { Err::<u8, _>(anyhow!("no file")) });
-        let broken = in_time(broken, far, pending()).await;
-        assert_eq!(broken.unwrap().unwrap_err().to_string(), "no file");
-        let panicked = tokio::spawn(async { panic!("the loader") });
-        let panicked: Option<anyhow::Result<u8>> = in_time(panicked, far, pending()).await;
-        assert!(panicked.unwrap().is_err());
     }
 }

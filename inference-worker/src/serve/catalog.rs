@@ -22,6 +22,7 @@ pub use loading::{lay_out, Loader};
 pub use pins::Pins;
 pub use training::{Opened, Training};
 
+use backoff::Backoff;
 use names::Names;
 use openledger_chain::{
     apis::models::{RevisionInfo, TermsInfo},
@@ -33,7 +34,12 @@ use openledger_text::TextModel;
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
     sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard},
+    time::{Duration, Instant},
 };
+
+/// For how long a revision is not served that computed nothing, first and at most.
+const FIRST_SUSPENSION: Duration = Duration::from_secs(60);
+const LONGEST_SUSPENSION: Duration = Duration::from_secs(3600);
 
 /// A revision that requests can name.
 pub struct Served {
@@ -118,6 +124,15 @@ struct State {
     /// How many served revisions have an adapter.
     adapters: HashMap<AdapterId, usize>,
     names: Names,
+    /// Revisions that were not to be served for a while. Kept when one is served no more, so that being
+    /// priced anew begins nothing anew.
+    suspended: HashMap<RevisionId, Suspension>,
+}
+
+/// Until when a revision is not to be served.
+struct Suspension {
+    backoff: Backoff,
+    until: Instant,
 }
 
 /// A model in an order.
@@ -134,6 +149,27 @@ impl State {
         let owner = self.names.owner(name)?;
         let newest = self.models.get(&place(owner))?.last()?;
         self.served.get(newest)
+    }
+
+    fn is_suspended(&self, revision: RevisionId, now: Instant) -> bool {
+        let suspension = self.suspended.get(&revision);
+        suspension.is_some_and(|suspension| now < suspension.until)
+    }
+
+    fn suspend(&mut self, revision: RevisionId, now: Instant) -> Duration {
+        let fresh = || Suspension {
+            backoff: Backoff::new(FIRST_SUSPENSION, LONGEST_SUSPENSION),
+            until: now,
+        };
+        let suspension = self.suspended.entry(revision).or_insert_with(fresh);
+        // Requests that were under way fail together.
+        if suspension.until <= now {
+            if now.duration_since(suspension.until) > LONGEST_SUSPENSION {
+                suspension.backoff.reset();
+            }
+            suspension.until = now + suspension.backoff.wait();
+        }
+        suspension.until.duration_since(now)
     }
 
     fn insert(&mut self, served: Served) -> Option<Arc<Served>> {
@@ -187,7 +223,16 @@ impl Catalog {
             Ok(revision) => state.served.get(&revision),
             Err(_) => state.named(model),
         };
-        found.cloned()
+        let now = Instant::now();
+        found
+            .filter(|one| !state.is_suspended(one.revision, now))
+            .cloned()
+    }
+
+    /// Answers no more requests for a revision for a while, longer each time; how long. Its files stay
+    /// loaded, and no other revision gets its name.
+    pub fn suspend(&self, revision: RevisionId) -> Duration {
+        self.write().suspend(revision, Instant::now())
     }
 
     /// All, by revision.
@@ -209,8 +254,12 @@ impl Catalog {
                 one.revision.to_string()
             }
         };
+        let now = Instant::now();
         let served = state.served.values();
-        served.map(|one| (id(one), one.clone())).collect()
+        served
+            .filter(|one| !state.is_suspended(one.revision, now))
+            .map(|one| (id(one), one.clone()))
+            .collect()
     }
 
     fn set_names(&self, names: Names) {
@@ -294,6 +343,38 @@ mod tests {
         let _ = catalog.remove(1);
         assert_eq!(found(&catalog, "poet"), None);
         assert_eq!(catalog.listed()[0].0, "2");
+    }
+
+    #[test]
+    fn a_revision_that_computes_nothing_is_not_served_for_a_while_and_then_longer() {
+        let catalog = catalog(vec![
+            served(1, ModelRef::Adapter(0), "poet", Some(1)),
+            served(2, ModelRef::Adapter(0), "poet", Some(2)),
+        ]);
+        assert!(catalog.suspend(2) <= FIRST_SUSPENSION);
+        assert_eq!(found(&catalog, "2"), None);
+        // Nor does the name mean an older revision now.
+        assert_eq!(found(&catalog, "poet"), None);
+        assert_eq!(found(&catalog, "1"), Some(1));
+        assert_eq!(catalog.listed().len(), 1);
+        // The same files under another price are the same weights.
+        assert_eq!(
+            catalog.put(served(2, ModelRef::Adapter(0), "poet", Some(2))),
+            None
+        );
+        assert_eq!(found(&catalog, "2"), None);
+
+        let mut state = State::default();
+        let start = Instant::now();
+        assert_eq!(state.suspend(2, start), FIRST_SUSPENSION);
+        let half = start + FIRST_SUSPENSION / 2;
+        assert!(state.is_suspended(2, half) && !state.is_suspended(1, half));
+        assert_eq!(state.suspend(2, half), FIRST_SUSPENSION / 2);
+        let end = start + FIRST_SUSPENSION;
+        assert!(!state.is_suspended(2, end));
+        assert_eq!(state.suspend(2, end), FIRST_SUSPENSION * 2);
+        let later = end + LONGEST_SUSPENSION * 3;
+        assert_eq!(state.suspend(2, later), FIRST_SUSPENSION);
     }
 
     #[test]

@@ -8,6 +8,7 @@
 pub mod admission;
 pub mod answer;
 pub mod catalog;
+mod computing;
 pub mod continuations;
 pub mod facts;
 pub mod liveness;
