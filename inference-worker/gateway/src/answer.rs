@@ -41,6 +41,8 @@ pub struct Question {
     pub tokens_in: u32,
     /// Output tokens at most.
     pub max_tokens: u32,
+    /// Whether the request itself may be why an answer breaks off.
+    pub is_excused: bool,
 }
 
 /// A receipt that was accepted.
@@ -333,6 +335,7 @@ impl Run<'_> {
         let mut heard = begun;
         let longest = (voucher.max_out as usize).saturating_mul(MAX_TOKEN_BYTES);
         let mut text = String::new();
+        let mut is_excused = self.question.is_excused;
         let receipt = loop {
             let event = tokio::select! {
                 event = stream.next() => event,
@@ -349,8 +352,11 @@ impl Run<'_> {
                     text.push_str(&delta.text);
                     self.shown = true;
                     // A closed sink is noticed above.
+                    let sent = Instant::now();
                     let _ = sink.send(delta).await;
                     heard = Instant::now();
+                    // A client that reads nothing keeps the worker waiting, which may end the answer.
+                    is_excused |= heard.duration_since(sent) > STALLED;
                     continue;
                 }
                 Ok(Some(Event::Receipt(receipt))) => break *receipt,
@@ -370,7 +376,7 @@ impl Run<'_> {
             let delivered = base.count_output(&text)?;
             return Err(self.broken_off(delivered, broken).await);
         };
-        self.received(text, receipt, &pending).await
+        self.received(text, receipt, &pending, is_excused).await
     }
 
     /// Holds the receipt at the end of a stream against what came before it.
@@ -379,6 +385,7 @@ impl Run<'_> {
         text: String,
         receipt: ReceiptEvent,
         pending: &Pending,
+        is_excused: bool,
     ) -> Result<Chunk, GatewayError> {
         let counted = self.question.model.base.count_output(&text)?;
         let signer = match self.gateway.signer(&receipt.signed.receipt).await {
@@ -408,7 +415,22 @@ impl Run<'_> {
             }
             Err(rejection) => return Err(self.reject(rejection)),
         }
-        let accepted = self.take(&receipt, pending)?;
+        let outcome = receipt.signed.receipt.outcome;
+        let came = Came::received(outcome, counted, pending, is_excused);
+        let accepted = match self.take(&receipt, pending, &came) {
+            Err(GatewayError::Overdrawn(overdrawn)) => {
+                self.leave(Owed::Broken(counted))?;
+                let reason = overdrawn.to_string();
+                self.gateway
+                    .park(&mut self.guard, &mut self.state, reason.clone())?;
+                return Err(GatewayError::Parked {
+                    lane: self.guard.lane(),
+                    reason,
+                    cause: Box::new(GatewayError::Overdrawn(overdrawn)),
+                });
+            }
+            accepted => accepted?,
+        };
         if receipt.signed.receipt.outcome == Outcome::Failed {
             return Err(GatewayError::Failed("it says so in its receipt".into()));
         }
@@ -424,11 +446,11 @@ impl Run<'_> {
         &mut self,
         received: &ReceiptEvent,
         pending: &Pending,
+        came: &Came,
     ) -> Result<Accepted, GatewayError> {
         let lane = self.guard.lane();
         let signed = &received.signed;
-        self.gateway
-            .accept(lane, &mut self.state, signed, &Came::Whole)?;
+        self.gateway.accept(lane, &mut self.state, signed, came)?;
         let receipt = &signed.receipt;
         let outcome = match receipt.outcome {
             Outcome::Complete => "complete",
@@ -504,7 +526,7 @@ impl Run<'_> {
             fee => Err(Rejection::FailureCharged(fee)),
         };
         match verdict {
-            Ok(()) => match self.take(&receipt, &pending) {
+            Ok(()) => match self.take(&receipt, &pending, &Came::Whole) {
                 Ok(_) => GatewayError::Failed(message),
                 Err(error) => error,
             },

@@ -4,7 +4,7 @@
 use openledger_chain::Key;
 use openledger_gateway::{
     check::{check, check_undelivered, Delivery, Rejection, Signer},
-    lanes::{adopt, release, settle, LaneState, Owed, Pending, Reconciled},
+    lanes::{adopt, release, settle, Breakage, Came, LaneState, Owed, Pending, Reconciled},
     upstream::LaneReport,
     voucher::{voucher, Order, Position, Terms},
 };
@@ -228,6 +228,38 @@ fn a_failure_is_acknowledged_when_it_charges_nothing() {
     failed.fee = 1;
     failed.cum += 1;
     assert_eq!(verdict(failed), Err(Rejection::FailureCharged(1)));
+}
+
+#[test]
+fn an_answer_that_the_worker_cancels_of_itself_is_no_whole_one() {
+    let account = |outcome, is_excused| {
+        let receipt = honest(outcome);
+        let came = Came::received(outcome, TOKENS_OUT, &pending(), is_excused);
+        Breakage::default().after(&receipt, &came).unwrap()
+    };
+    let (prompt, text) = (TERMS.fee(21, 0).unwrap(), TERMS.fee(0, TOKENS_OUT).unwrap());
+    assert!(prompt > 0 && text > 0);
+    // The text came and is paid; the prompt earns the worker nothing more to lose.
+    let cancelled = account(Outcome::Cancelled, false);
+    assert_eq!(cancelled.delivered.fee, text);
+    assert!((1..=prompt + 1).contains(&cancelled.lost.fee));
+    assert_eq!(cancelled.answers, 1);
+    assert_eq!(account(Outcome::Complete, false).answers, 0);
+    // What the request may have done is nobody's merit and nobody's fault.
+    assert_eq!(account(Outcome::Cancelled, true), Breakage::default());
+
+    // So a worker that only ever takes prompts is stopped after the answers that are put up with.
+    let mut receipt = honest(Outcome::Cancelled);
+    receipt.tokens_out = 0;
+    receipt.fee = prompt;
+    let came = Came::received(Outcome::Cancelled, 0, &pending(), false);
+    let mut account = Breakage::default();
+    let mut taken = 0;
+    while let Ok(after) = account.after(&receipt, &came) {
+        (account, taken) = (after, taken + 1);
+        assert!(taken < 10_000, "it never ends");
+    }
+    assert!(taken >= 8);
 }
 
 fn report(receipt: Receipt) -> LaneReport {

@@ -16,7 +16,10 @@
 use super::{Owed, Pending};
 use crate::voucher::Terms;
 use openledger_economics::receipt_fee;
-use openledger_primitives::{receipt::Receipt, Balance};
+use openledger_primitives::{
+    receipt::{Outcome, Receipt},
+    Balance,
+};
 use parity_scale_codec::{Decode, Encode};
 
 /// Output tokens that may have been under way, and charged, when an answer broke off.
@@ -88,6 +91,21 @@ impl Came {
             delivered,
             tokens_in: pending.tokens_in,
             terms: pending.terms,
+        }
+    }
+
+    /// What came of an answer of so many output tokens that was received to its end. A worker that
+    /// broke it off of itself earns nothing by it; where the request may have made it
+    /// (`is_excused`), it answers for nothing either, or whoever asks could have lanes parked.
+    pub fn received(outcome: Outcome, delivered: u32, pending: &Pending, is_excused: bool) -> Self {
+        match outcome {
+            Outcome::Cancelled if is_excused => Came::Aside,
+            Outcome::Cancelled => Came::Part {
+                delivered,
+                tokens_in: pending.tokens_in,
+                terms: pending.terms,
+            },
+            Outcome::Complete | Outcome::Length | Outcome::Failed => Came::Whole,
         }
     }
 }
