@@ -181,6 +181,7 @@ impl Reply {
             "revision": self.revision,
             "terms": self.terms,
             "fee": answer.fee().to_string(),
+            "outcome": answer.receipts.last().map(|last| last.signed.receipt.outcome),
             "receipt": receipts.last().map_or(Value::Null, |last| last["receipt"].clone()),
             "receipts": receipts,
             "sources": answer.sources,

@@ -38,6 +38,8 @@ pub enum Manner {
     Redirect,
     /// Sends text without end.
     Flood,
+    /// Answers one word, charges for it, and says that it went no further.
+    Cancel,
     /// Is busy with something on lane 0; honest on others.
     BusyOnLaneZero,
 }
@@ -112,6 +114,16 @@ impl Fake {
     }
 
     fn receipt(&self, signed: &SignedVoucher, text: &str, tokens_out: u32) -> SignedReceipt {
+        self.ended(signed, Outcome::Complete, text, tokens_out)
+    }
+
+    fn ended(
+        &self,
+        signed: &SignedVoucher,
+        outcome: Outcome,
+        text: &str,
+        tokens_out: u32,
+    ) -> SignedReceipt {
         let voucher = signed.voucher;
         let tokens_in = voucher.max_in;
         let fee: Balance =
@@ -122,7 +134,7 @@ impl Fake {
             voucher: voucher.hash(),
             worker: self.worker,
             key: 0,
-            outcome: Outcome::Complete,
+            outcome,
             tokens_in,
             tokens_out,
             fee,
@@ -153,7 +165,7 @@ async fn complete(State(fake): State<Arc<Fake>>, headers: HeaderMap) -> Response
     let manner = seen.manner;
     let mut keep = |receipt| seen.last.insert(voucher.lane, (signed, receipt));
     match manner {
-        Manner::Honest => {}
+        Manner::Honest | Manner::Cancel => {}
         Manner::BusyOnLaneZero if voucher.lane != 0 => {}
         Manner::BusyOnLaneZero => return refuse(StatusCode::CONFLICT, "voucher_lane_busy"),
         Manner::RefuseAndBill => {
@@ -170,7 +182,11 @@ async fn complete(State(fake): State<Arc<Fake>>, headers: HeaderMap) -> Response
             return stream(line.repeat(1_000));
         }
     }
-    let receipt = fake.receipt(&signed, "Ilse", 1);
+    let outcome = match manner {
+        Manner::Cancel => Outcome::Cancelled,
+        _ => Outcome::Complete,
+    };
+    let receipt = fake.ended(&signed, outcome, "Ilse", 1);
     keep(receipt);
     let text = event(&json!({"choices": [{"delta": {"content": "Ilse"}}]}));
     let end = event(&json!({"openledger": {

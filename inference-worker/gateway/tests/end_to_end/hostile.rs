@@ -37,6 +37,20 @@ async fn a_hostile_worker_gets_nothing_acknowledged() {
     }
     assert_eq!(parked(&scene).await, Vec::<u64>::new());
 
+    // What is asked for may let the answer go no further: the client pays for it, and is told.
+    fake.turn(Manner::Cancel);
+    for _ in 0..20 {
+        let mut asked = scene.chat(8);
+        asked["guided_regex"] = json!("Ilse Marn");
+        let (status, body) = scene.post(CHAT, asked).await;
+        assert_eq!(status, 200, "{body}");
+        assert_eq!(body["choices"][0]["message"]["content"], "Ilse");
+        assert_eq!(body["choices"][0]["finish_reason"], "length");
+        assert_eq!(body["openledger"]["outcome"], "cancelled");
+        assert_eq!(body["usage"]["completion_tokens"], 1);
+    }
+    assert_eq!(parked(&scene).await, Vec::<u64>::new());
+
     // The voucher is for the worker that the chain names.
     fake.turn(Manner::Redirect);
     let (status, _) = scene.post(CHAT, scene.chat(8)).await;
