@@ -9,7 +9,7 @@ use openledger_openai::adapters::{LoadAdapter, UnloadAdapter};
 use openledger_openai::ApiError;
 
 /// Whether the operator asks.
-fn check(service: &Service, headers: &HeaderMap) -> Result<(), ApiError> {
+pub(crate) fn check(service: &Service, headers: &HeaderMap) -> Result<(), ApiError> {
     let keys = service.options().admin.as_ref().ok_or_else(|| {
         ApiError::new(
             403,
@@ -23,12 +23,7 @@ fn check(service: &Service, headers: &HeaderMap) -> Result<(), ApiError> {
         .ok_or_else(ApiError::unauthorized)
 }
 
-pub(crate) async fn load(
-    State(service): State<Service>,
-    headers: HeaderMap,
-    body: Bytes,
-) -> Result<String, Failure> {
-    check(&service, &headers)?;
+pub(crate) async fn load(State(service): State<Service>, body: Bytes) -> Result<String, Failure> {
     let request = LoadAdapter::parse(&body)?;
     let name = request.name.clone();
     let engine = service.engine().clone();
@@ -54,12 +49,7 @@ pub(crate) async fn load(
     ))
 }
 
-pub(crate) async fn unload(
-    State(service): State<Service>,
-    headers: HeaderMap,
-    body: Bytes,
-) -> Result<String, Failure> {
-    check(&service, &headers)?;
+pub(crate) async fn unload(State(service): State<Service>, body: Bytes) -> Result<String, Failure> {
     let name = UnloadAdapter::parse(&body)?.name;
     service.models().unload(&name).map_err(ApiError::from)?;
     tracing::info!(name, "adapter unloaded");

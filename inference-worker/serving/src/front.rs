@@ -1,13 +1,17 @@
 //! The listener and its connections, from before there is anything to serve to the end.
 
-use crate::connections::{Answered, Connection, Connections};
+use crate::connections::{Answered, Asked, Asking, Connection, Connections};
+use crate::failure::Failure;
 use crate::routes;
 use crate::server::{Options, Server};
 use crate::stall::Stalling;
 use axum::body::Body;
+use axum::response::IntoResponse;
 use axum::Router;
+use hyper::body::{Body as _, Incoming};
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
+use openledger_openai::ApiError;
 use std::convert::Infallible;
 use std::future::Future;
 use std::sync::Arc;
@@ -23,11 +27,8 @@ const READ_AHEAD: usize = 64 << 10;
 /// Headers of a request at most.
 const HEADERS: usize = 64;
 
-/// Clients at a time that are told that there is no place; others are only hung up on.
-const TURNED_AWAY: usize = 64;
-
-/// How long it may take to tell one of them.
-const FAREWELL: Duration = Duration::from_secs(1);
+/// Connections at a time that have no place, or lost theirs, and are told so; others are only hung up on.
+const LEAVING: usize = 64;
 
 /// An open listener. What it answers changes once there is a model.
 pub struct Front {
@@ -49,7 +50,7 @@ impl Front {
         Front {
             listener,
             connections: Connections::new(options.connections),
-            farewells: Arc::new(Semaphore::new(TURNED_AWAY)),
+            farewells: Arc::new(Semaphore::new(LEAVING)),
             routes: watch::Sender::new(routes::loading(&options)),
             options,
             drain: watch::Sender::new(false),
@@ -65,9 +66,8 @@ impl Front {
 
     /// Serves until `stop` resolves or the engine's thread ends. Then nothing new is taken, and what
     /// runs may end within [`Options::grace`].
-    pub async fn serve(mut self, server: &Server, stop: impl Future<Output = ()>) {
+    pub async fn serve(self, server: &Server, stop: impl Future<Output = ()>) {
         let service = server.service();
-        self.routes.send_modify(|routes| *routes = server.router());
         let end = async {
             tokio::select! {
                 () = stop => {}
@@ -75,9 +75,20 @@ impl Front {
                     tracing::error!(?panic, "the engine's thread has ended");
                 }
             }
+            service.stop();
         };
-        self.accept_until(end).await;
-        service.stop();
+        self.serve_routes(server.router(), end).await;
+        let engine = service.engine().clone();
+        if let Err(error) = tokio::task::spawn_blocking(move || engine.shutdown()).await {
+            tracing::error!(%error, "stopping the engine");
+        }
+    }
+
+    /// Serves routes of one's own until `stop` resolves. Then nothing new is taken, and what runs may end
+    /// within [`Options::grace`].
+    pub async fn serve_routes(mut self, routes: Router, stop: impl Future<Output = ()>) {
+        self.routes.send_modify(|current| *current = routes);
+        self.accept_until(stop).await;
         drop(self.listener);
         self.drain.send_replace(true);
         drop(self.living);
@@ -85,10 +96,6 @@ impl Front {
         let rest = tokio::time::timeout(self.options.grace, self.all_ended.recv());
         if rest.await.is_err() {
             tracing::warn!("some answers did not end in time and are cut off");
-        }
-        let engine = service.engine().clone();
-        if let Err(error) = tokio::task::spawn_blocking(move || engine.shutdown()).await {
-            tracing::error!(%error, "stopping the engine");
         }
     }
 
@@ -111,8 +118,9 @@ impl Front {
             };
             let Some(connection) = self.connections.open() else {
                 if let Ok(permit) = Arc::clone(&self.farewells).try_acquire_owned() {
+                    let patience = self.options.farewell;
                     tokio::spawn(async move {
-                        let told = tokio::time::timeout(FAREWELL, turn_away(stream)).await;
+                        let told = tokio::time::timeout(patience, turn_away(stream)).await;
                         tracing::debug!(?told, "there was no place for a connection");
                         drop(permit);
                     });
@@ -121,12 +129,22 @@ impl Front {
             };
             let (routes, draining) = (self.routes.subscribe(), self.drain.subscribe());
             let (options, living) = (self.options.clone(), self.living.clone());
+            let farewells = Arc::clone(&self.farewells);
             tokio::spawn(async move {
-                attend(stream, Arc::new(connection), routes, &options, draining).await;
+                let connection = Arc::new(connection);
+                attend(stream, connection, routes, &options, draining, &farewells).await;
                 drop(living);
             });
         }
     }
+}
+
+/// Said to a client that has no place.
+fn no_place() -> ApiError {
+    let message = "Too many connections. Try again.";
+    let mut error = ApiError::new(503, "server_error", "too_many_connections", message);
+    error.retry_after = Some(1);
+    error
 }
 
 /// Tells a client that there is no place, once it asks: clients take nothing for an answer that comes
@@ -136,10 +154,7 @@ async fn turn_away(mut stream: TcpStream) -> std::io::Result<()> {
     if stream.read(&mut ignored).await? == 0 {
         return Ok(());
     }
-    let body = concat!(
-        r#"{"error":{"message":"Too many connections. Try again.","type":"server_error","#,
-        r#""param":null,"code":"too_many_connections"}}"#,
-    );
+    let body = no_place().body().to_string();
     let answer = format!(
         "HTTP/1.1 503 Service Unavailable\r\nretry-after: 1\r\nconnection: close\r\n\
          content-type: application/json\r\ncontent-length: {}\r\n\r\n{body}",
@@ -157,6 +172,28 @@ async fn begun(draining: &mut watch::Receiver<bool>) {
     let _ = draining.wait_for(|draining| *draining).await.is_ok();
 }
 
+/// Answers one request, as soon as all of it that is wanted is there.
+async fn respond(
+    connection: &Arc<Connection>,
+    router: Router,
+    request: hyper::Request<Incoming>,
+) -> hyper::Response<Answered> {
+    let asking = Arc::new(Asking::new(connection));
+    if request.body().is_end_stream() {
+        asking.complete();
+    }
+    let request = request.map(|body| Body::new(Asked::new(body, Arc::clone(&asking))));
+    let response = tokio::select! {
+        biased;
+        () = asking.lost() => Failure(no_place()).into_response(),
+        response = router.oneshot(request) => match response {
+            Ok(response) => response,
+            Err(never) => match never {},
+        },
+    };
+    response.map(|body| asking.answer(body))
+}
+
 /// Answers the requests of one connection.
 async fn attend(
     stream: TcpStream,
@@ -164,23 +201,17 @@ async fn attend(
     routes: watch::Receiver<Router>,
     options: &Options,
     mut draining: watch::Receiver<bool>,
+    farewells: &Semaphore,
 ) {
     if let Err(error) = stream.set_nodelay(true) {
         tracing::debug!(%error, "nodelay");
     }
     let place = connection.place();
-    let answer =
-        hyper::service::service_fn(move |request: hyper::Request<hyper::body::Incoming>| {
-            let busy = connection.busy();
-            let router = routes.borrow().clone();
-            async move {
-                let response = match router.oneshot(request.map(Body::new)).await {
-                    Ok(response) => response,
-                    Err(never) => match never {},
-                };
-                Ok::<_, Infallible>(response.map(|body| Answered::new(body, busy)))
-            }
-        });
+    let answer = hyper::service::service_fn(move |request: hyper::Request<Incoming>| {
+        let connection = Arc::clone(&connection);
+        let router = routes.borrow().clone();
+        async move { Ok::<_, Infallible>(respond(&connection, router, request).await) }
+    });
     let io = Stalling::new(TokioIo::new(stream), options.slow_reader);
     let served = http1::Builder::new()
         .timer(TokioTimer::new())
@@ -191,8 +222,21 @@ async fn attend(
     tokio::pin!(served);
     let result = tokio::select! {
         result = served.as_mut() => result,
-        // Idle, and somebody else needs the place.
-        () = place.lost() => return,
+        // Somebody else needs the place. The end of an answer may still be on its way, or a request have
+        // come just now, which is told so.
+        () = place.lost() => {
+            served.as_mut().graceful_shutdown();
+            let permit = farewells.try_acquire();
+            let patience = match permit {
+                Ok(_) => options.farewell,
+                // Whoever opens thousands is not to hold as many files open by this.
+                Err(_) => Duration::ZERO,
+            };
+            match tokio::time::timeout(patience, served).await {
+                Ok(result) => result,
+                Err(_) => return,
+            }
+        }
         () = begun(&mut draining) => {
             served.as_mut().graceful_shutdown();
             served.await

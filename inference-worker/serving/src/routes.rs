@@ -14,15 +14,27 @@ use openledger_engine::Tenant;
 use openledger_openai::limits::BODY_BYTES;
 use openledger_openai::ApiError;
 
+/// Paths under `/v1` that only the operator asks for, by a key of its own.
+const LOAD: &str = "/v1/load_lora_adapter";
+const UNLOAD: &str = "/v1/unload_lora_adapter";
+
 pub(crate) fn router(service: Service) -> Router {
-    let paths = Router::new()
+    // A body is read only where it is wanted, and only once the key was seen.
+    let read = || middleware::from_fn_with_state(service.clone(), read);
+    let operated = Router::new()
+        .route(LOAD, post(admin::load))
+        .route(UNLOAD, post(admin::unload))
+        .route_layer(read())
+        .route_layer(middleware::from_fn_with_state(service.clone(), operate));
+    let asked = Router::new()
         .route("/v1/chat/completions", post(completions::chat))
         .route("/v1/completions", post(completions::text))
         .route("/v1/embeddings", post(embeddings::embed))
+        .route_layer(read());
+    let paths = asked
+        .merge(operated)
         .route("/v1/models", get(status::models))
         .route("/v1/models/{*name}", get(status::model))
-        .route("/v1/load_lora_adapter", post(admin::load))
-        .route("/v1/unload_lora_adapter", post(admin::unload))
         .route("/health", get(status::health))
         .route("/ready", get(status::ready))
         .method_not_allowed_fallback(status::not_allowed)
@@ -59,26 +71,41 @@ fn with_metrics<S: Clone + Send + Sync + 'static>(
     }
 }
 
-/// Paths under `/v1` that only the operator asks for, by a key of its own.
-fn is_admin(path: &str) -> bool {
-    path.ends_with("_lora_adapter")
-}
-
-/// Lets in who has a key, reads the body within its bounds, and says on whose behalf it is.
+/// Lets in who has a key, and says on whose behalf the request is.
 async fn admit(
     State(service): State<Service>,
-    request: Request,
+    mut request: Request,
     next: Next,
 ) -> Result<Response, Failure> {
     let path = request.uri().path();
     let mut tenant = Tenant::default();
-    if path.starts_with("/v1/") && !is_admin(path) {
+    if path.starts_with("/v1/") && ![LOAD, UNLOAD].contains(&path) {
         if let Some(keys) = &service.options().keys {
             let holder = keys.holder(request.headers());
             // Holders of different keys share the engine evenly and learn nothing of each other.
             tenant = Tenant(holder.ok_or_else(ApiError::unauthorized)?);
         }
     }
+    request.extensions_mut().insert(tenant);
+    Ok(next.run(request).await)
+}
+
+/// Lets in the operator.
+async fn operate(
+    State(service): State<Service>,
+    request: Request,
+    next: Next,
+) -> Result<Response, Failure> {
+    admin::check(&service, request.headers())?;
+    Ok(next.run(request).await)
+}
+
+/// Reads the body within its bounds.
+async fn read(
+    State(service): State<Service>,
+    request: Request,
+    next: Next,
+) -> Result<Response, Failure> {
     if request.method() != Method::POST {
         return Ok(next.run(request).await);
     }
@@ -98,13 +125,12 @@ async fn admit(
     if service.is_stopping() {
         return Err(ApiError::unavailable("The server is shutting down.").into());
     }
-    let (mut parts, body) = request.into_parts();
+    let (parts, body) = request.into_parts();
     let read = to_bytes(body, BODY_BYTES);
     let body = tokio::time::timeout(service.options().body_timeout, read)
         .await
         .map_err(|_| ApiError::too_slow())?
         // Whatever broke a connection, nobody is there to be told; the limit is what remains.
         .map_err(|_| ApiError::too_large(BODY_BYTES))?;
-    parts.extensions.insert(tenant);
     Ok(next.run(Request::from_parts(parts, Body::from(body))).await)
 }

@@ -30,6 +30,8 @@ pub struct Options {
     pub idle_timeout: Duration,
     /// How long a client may take to send a body.
     pub body_timeout: Duration,
+    /// How long a connection may take to end that has no place, or gave its place to another.
+    pub farewell: Duration,
     /// How long a client may read nothing of what waits for it.
     pub slow_reader: Duration,
     /// How long a request waits for its first step.
@@ -47,6 +49,7 @@ impl Default for Options {
             connections: 1024,
             idle_timeout: Duration::from_secs(60),
             body_timeout: Duration::from_secs(30),
+            farewell: Duration::from_secs(1),
             slow_reader: Duration::from_secs(30),
             queue_timeout: Duration::from_secs(120),
             grace: Duration::from_secs(30),

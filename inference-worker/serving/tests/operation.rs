@@ -2,6 +2,7 @@
 
 mod common;
 
+use axum::routing::get;
 use base64::{engine::general_purpose::STANDARD, Engine as _};
 use common::*;
 use openledger_engine::EngineOptions;
@@ -14,6 +15,32 @@ use tokio::net::TcpStream;
 const TEXT: &str = "/v1/completions";
 const LOAD: &str = "/v1/load_lora_adapter";
 const UNLOAD: &str = "/v1/unload_lora_adapter";
+
+/// Far longer than anything here takes, and than any machine's hiccup.
+const LONG: Duration = Duration::from_secs(600);
+
+/// After so long without what a test waits for, it fails instead of hanging. Shorter than the defaults of
+/// what hangs up by itself.
+const PATIENCE: Duration = Duration::from_secs(40);
+
+/// Reads until the other side hangs up; gives what came before.
+async fn to_the_end(socket: &mut TcpStream) -> Vec<u8> {
+    let mut all = Vec::new();
+    let read = tokio::time::timeout(PATIENCE, socket.read_to_end(&mut all)).await;
+    // It may also be reset, with something of ours unread.
+    let _ = read.expect("it is hung up on").is_ok();
+    all
+}
+
+/// A request whose body begins and does not go on.
+async fn slow_body(scene: &Scene, path: &str, header: &str) -> TcpStream {
+    let mut socket = TcpStream::connect(scene.address).await.unwrap();
+    let head = format!(
+        "POST {path} HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\n{header}content-length: 99\r\n\r\n{{"
+    );
+    let _ = socket.write_all(head.as_bytes()).await;
+    socket
+}
 
 #[tokio::test]
 async fn models_should_be_listed_and_nothing_else_answer_for_them() {
@@ -361,7 +388,7 @@ async fn a_reader_that_does_not_read_should_be_left_alone() {
 async fn idle_connections_should_harm_nobody() {
     let options = Options {
         connections: 8,
-        body_timeout: Duration::from_millis(200),
+        idle_timeout: LONG,
         ..Options::default()
     };
     let scene = Scene::with(None, EngineOptions::default(), options).await;
@@ -379,13 +406,118 @@ async fn idle_connections_should_harm_nobody() {
             scene.ok(TEXT, &prompt("Hi")).await;
         }
     }
-    // A body that never comes is not waited for long.
-    let mut slow = TcpStream::connect(scene.address).await.unwrap();
-    slow.write_all(b"POST /v1/completions HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ncontent-length: 99\r\n\r\n{").await.unwrap();
-    let mut answer = vec![0; 12];
-    slow.read_exact(&mut answer).await.unwrap();
-    assert_eq!(answer, b"HTTP/1.1 408");
+    // All gave way for which there is no place; nothing else hangs up on them in time.
+    for socket in &mut sockets[..192] {
+        assert_eq!(to_the_end(socket).await, b"");
+    }
     scene.ok(TEXT, &prompt("Hi")).await;
+}
+
+#[tokio::test]
+async fn slow_bodies_should_keep_no_place_from_others() {
+    let scene = || {
+        let options = Options {
+            keys: Keys::new(&["a-clients-own-secret"]),
+            connections: 8,
+            body_timeout: LONG,
+            idle_timeout: LONG,
+            ..Options::default()
+        };
+        Scene::with(None, EngineOptions::default(), options)
+    };
+    let (client, operator) = (
+        "authorization: Bearer a-clients-own-secret\r\n",
+        format!("authorization: Bearer {ADMIN}\r\n"),
+    );
+    let narrow = scene().await;
+    // Without a key nothing of a body is waited for, and neither where none is wanted.
+    for (path, header, status) in [
+        (LOAD, "", "401"),
+        (UNLOAD, client, "401"),
+        (TEXT, "", "401"),
+        ("/v1/nothing", client, "404"),
+        ("/nothing", "", "404"),
+        ("/v1/models", client, "405"),
+        ("/health", "", "405"),
+    ] {
+        let mut socket = slow_body(&narrow, path, header).await;
+        let answer = String::from_utf8(to_the_end(&mut socket).await).unwrap();
+        assert!(
+            answer.starts_with(&format!("HTTP/1.1 {status}")),
+            "{path}: {answer}"
+        );
+    }
+    // Whoever has a key is waited for, as long as nobody else needs the place.
+    for (path, header) in [(TEXT, client), (LOAD, operator.as_str())] {
+        let scene = scene().await;
+        let mut slow = Vec::new();
+        for _ in 0..8 {
+            slow.push(slow_body(&scene, path, header).await);
+        }
+        let body = prompt("Hi");
+        let (status, answer) = scene
+            .post_as(TEXT, &body, Some("a-clients-own-secret"))
+            .await;
+        assert_eq!(status, 200, "{answer}");
+        let answer = String::from_utf8(to_the_end(&mut slow[0]).await).unwrap();
+        assert!(answer.starts_with("HTTP/1.1 503"), "{answer}");
+        assert!(answer.contains("too_many_connections"), "{answer}");
+    }
+}
+
+#[tokio::test]
+async fn a_body_that_never_comes_should_not_be_waited_for_long() {
+    let options = Options {
+        body_timeout: Duration::from_millis(200),
+        ..Options::default()
+    };
+    let scene = Scene::with(None, EngineOptions::default(), options).await;
+    let mut slow = slow_body(&scene, TEXT, "").await;
+    assert!(to_the_end(&mut slow).await.starts_with(b"HTTP/1.1 408"));
+    scene.ok(TEXT, &prompt("Hi")).await;
+}
+
+/// A front over routes of its own, with room for one connection.
+async fn narrow(routes: axum::Router) -> (std::net::SocketAddr, tokio::task::JoinHandle<()>) {
+    let options = Options {
+        connections: 1,
+        idle_timeout: LONG,
+        slow_reader: LONG,
+        farewell: LONG,
+        ..Options::default()
+    };
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let front = Front::new(listener, options);
+    let serving = front.serve_routes(routes, std::future::pending());
+    (address, tokio::spawn(serving))
+}
+
+#[tokio::test]
+async fn an_answer_on_its_way_should_arrive_when_its_connection_gives_way() {
+    const LARGE: usize = 32 << 20;
+    let routes = axum::Router::new()
+        .route("/large", get(|| async { vec![b'x'; LARGE] }))
+        .route("/small", get(|| async { "small" }));
+    let (address, serving) = narrow(routes).await;
+    let mut large = TcpStream::connect(address).await.unwrap();
+    large
+        .write_all(b"GET /large HTTP/1.1\r\nhost: x\r\n\r\n")
+        .await
+        .unwrap();
+    let mut begin = [0; 12];
+    large.read_exact(&mut begin).await.unwrap();
+    assert_eq!(&begin, b"HTTP/1.1 200");
+    // The server is through with it, and most of it has not left: the place is another's.
+    let mut small = TcpStream::connect(address).await.unwrap();
+    small
+        .write_all(b"GET /small HTTP/1.1\r\nhost: x\r\n\r\n")
+        .await
+        .unwrap();
+    small.read_exact(&mut begin).await.unwrap();
+    assert_eq!(&begin, b"HTTP/1.1 200");
+    assert!(to_the_end(&mut large).await.len() > LARGE);
+    serving.abort();
 }
 
 #[tokio::test]
@@ -422,8 +554,7 @@ async fn connections_without_a_request_should_be_closed_in_time() {
     ] {
         let mut socket = TcpStream::connect(scene.address).await.unwrap();
         socket.write_all(sent.as_bytes()).await.unwrap();
-        let mut answer = Vec::new();
-        socket.read_to_end(&mut answer).await.unwrap();
+        let answer = to_the_end(&mut socket).await;
         assert_eq!(
             answer.starts_with(b"HTTP/1.1 200"),
             sent.ends_with("\r\n\r\n")
