@@ -35,10 +35,12 @@ fn enough_files() -> bool {
     enough
 }
 
-/// Connections from several addresses, so that ports suffice; every other begins headers and stops.
-async fn connect(program: &Program) -> Vec<TcpStream> {
-    let mut connections = Vec::with_capacity(IDLE);
-    for at in 0..IDLE {
+/// Connections from several addresses, so that ports suffice; every other begins headers and stops. With
+/// them, the most files that the program was seen to have open.
+async fn connect(program: &mut Program, count: usize) -> (Vec<TcpStream>, usize) {
+    let mut connections = Vec::with_capacity(count);
+    let mut most = 0;
+    for at in 0..count {
         let socket = TcpSocket::new_v4().unwrap();
         let from = ([127, 0, 0, 2 + (at % 4) as u8], 0);
         socket.bind(from.into()).unwrap();
@@ -48,11 +50,13 @@ async fn connect(program: &Program) -> Vec<TcpStream> {
             let _ = connection.write_all(begin).await;
         }
         connections.push(connection);
-        if at % 1000 == 0 {
-            program.answers().await;
+        if at % 500 == 499 {
+            // Answered on a connection of its own, for which all before were accepted.
+            program.answers_anew().await;
+            most = most.max(open_files(program));
         }
     }
-    connections
+    (connections, most)
 }
 
 fn open_files(program: &Program) -> usize {
@@ -82,12 +86,12 @@ async fn ten_thousand_idle_connections_should_cost_little_and_harm_nobody() {
     if !enough_files() {
         return;
     }
-    let program = Program::start(&base(), &["--max-connections", "12000"]).await;
+    let mut program = Program::start(&base(), &["--max-connections", "12000"]).await;
     program.ready().await;
     program.answers().await;
     let (files, before) = (open_files(&program), memory(&program));
     let begun = Instant::now();
-    let connections = connect(&program).await;
+    let (connections, _) = connect(&mut program, IDLE).await;
     // The last ones may still wait to be accepted.
     eventually("all connections", async || {
         let all = open_files(&program) >= IDLE || begun.elapsed() > IDLE_TIMEOUT;
@@ -118,14 +122,32 @@ async fn ten_thousand_idle_connections_should_give_way_where_there_is_room_for_f
     if !enough_files() {
         return;
     }
-    let program = Program::start(&base(), &["--max-connections", "64"]).await;
+    let mut program = Program::start(&base(), &["--max-connections", "64"]).await;
     program.ready().await;
     program.answers().await;
     let files = open_files(&program);
-    let mut connections = connect(&program).await;
+    let (mut connections, most) = connect(&mut program, IDLE).await;
+    // Some may be on their way out. Were there no bound, thousands would be there.
+    println!("{files} open files before, {most} at most");
+    assert!(most < files + 64 + 300, "{most}");
     settle(&program, files + 64).await;
     program.answers().await;
     // The first was hung up on, and learns of it.
     let ended = connections[0].read(&mut [0]).await;
     assert!(matches!(ended, Ok(0) | Err(_)), "{ended:?}");
+}
+
+#[tokio::test]
+async fn a_program_with_few_files_should_take_no_more_connections_than_it_has_files_for() {
+    let _alone = ALONE.lock().await;
+    let options = ["--max-connections", "2000"];
+    let mut program = Program::start_with_files(320, &base(), &options).await;
+    program.ready().await;
+    let (connections, most) = connect(&mut program, 500).await;
+    println!("{most} open files at most");
+    let said = program.said();
+    assert!(said.contains("room for 64 connections only"), "{said}");
+    // It never ran out of them.
+    assert!(!said.contains("could not be accepted"), "{said}");
+    drop(connections);
 }

@@ -23,7 +23,7 @@ pub async fn run(args: ServeArgs) -> Result<()> {
         keys: keys(&args.api_key_file)?,
         admin: keys(&args.admin_key_file)?,
         metrics: Some(metrics::install().context("the metrics")?),
-        connections: args.max_connections.max(1),
+        connections: room_for(args.max_connections.max(1)),
         queue_timeout: Duration::from_secs(args.queue_timeout),
         grace: Duration::from_secs(args.grace),
         ..Options::default()
@@ -38,10 +38,6 @@ pub async fn run(args: ServeArgs) -> Result<()> {
         bail!(
             "--admin-key-file lets adapters be loaded from below --adapters: name that folder too"
         );
-    }
-    // A connection needs a descriptor, and so does a file.
-    if let Err(error) = fdlimit::raise_fd_limit() {
-        tracing::warn!(%error, "the number of open files cannot be raised");
     }
     let listener = TcpListener::bind(args.listen)
         .await
@@ -77,6 +73,41 @@ pub async fn run(args: ServeArgs) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// Files that the process may need to have open beside its connections: what it reads, what the runtime
+/// needs, and connections that are told to go.
+const OTHER_FILES: u64 = 256;
+
+/// As many connections, of those wanted, as the process may have files open for. Raises that limit first
+/// as far as it goes: a listener that runs out of files answers nobody, whoever may be idle.
+pub(super) fn room_for(wanted: usize) -> usize {
+    use fdlimit::{raise_fd_limit, Error, Outcome};
+    let limit = match raise_fd_limit() {
+        Ok(Outcome::LimitRaised { to, .. }) => to,
+        Ok(Outcome::Unsupported) => return wanted,
+        Err(error) => {
+            tracing::warn!(%error, "the number of open files cannot be raised");
+            match error {
+                Error::FailedToSetLimit { from, .. } => from,
+                _ => return wanted,
+            }
+        }
+    };
+    let connections = connections_within(limit, wanted);
+    if connections < wanted {
+        tracing::warn!(
+            open_files = limit,
+            "there is room for {connections} connections only, not {wanted}: raise `ulimit -Hn`"
+        );
+    }
+    connections
+}
+
+/// How many of `wanted` connections leave enough of `limit` files.
+fn connections_within(limit: u64, wanted: usize) -> usize {
+    let most = usize::try_from(limit.saturating_sub(OTHER_FILES)).unwrap_or(usize::MAX);
+    wanted.min(most).max(1)
 }
 
 /// Runs `work` on a thread of its own. A blocking task of the runtime would hold up the end of the process
@@ -201,6 +232,15 @@ mod tests {
         let found = folders_in(parent.path()).unwrap();
         let names: Vec<&str> = found.iter().map(|adapter| adapter.name.as_str()).collect();
         assert_eq!(names, ["a", "b"]);
+    }
+
+    #[test]
+    fn connections_leave_files_for_everything_else() {
+        assert_eq!(connections_within(1024, 1024), 768);
+        assert_eq!(connections_within(1024, 64), 64);
+        assert_eq!(connections_within(u64::MAX, usize::MAX), usize::MAX);
+        // Too few for anything, and still something is answered.
+        assert_eq!(connections_within(100, 64), 1);
     }
 
     #[test]

@@ -42,7 +42,21 @@ pub struct Program {
 impl Program {
     /// Starts it on a port that it finds; returns as soon as it listens.
     pub async fn start(base: &Path, options: &[&str]) -> Self {
-        let mut child = Command::new(env!("CARGO_BIN_EXE_openledger-worker"))
+        let command = Command::new(env!("CARGO_BIN_EXE_openledger-worker"));
+        Self::start_by(command, base, options).await
+    }
+
+    /// The same, with so many open files at most.
+    pub async fn start_with_files(files: u32, base: &Path, options: &[&str]) -> Self {
+        let mut command = Command::new("sh");
+        command
+            .args(["-c", &format!("ulimit -n {files} && exec \"$0\" \"$@\"")])
+            .arg(env!("CARGO_BIN_EXE_openledger-worker"));
+        Self::start_by(command, base, options).await
+    }
+
+    async fn start_by(mut command: Command, base: &Path, options: &[&str]) -> Self {
+        let mut child = command
             .args([
                 "serve",
                 "--name",
@@ -120,6 +134,12 @@ impl Program {
         assert_eq!(response.status(), 200);
         let answer: Value = response.json().await.unwrap();
         assert_eq!(answer["usage"]["completion_tokens"], 4, "{answer}");
+    }
+
+    /// The same, on a connection of its own.
+    pub async fn answers_anew(&mut self) {
+        self.client = reqwest::Client::new();
+        self.answers().await;
     }
 
     /// Sends SIGTERM.
