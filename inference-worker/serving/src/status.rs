@@ -3,15 +3,23 @@
 use crate::failure::Failure;
 use crate::models::Target;
 use crate::server::Service;
+use axum::body::{to_bytes, Body};
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use axum::Json;
 use openledger_openai::ApiError;
 use serde_json::{json, Value};
+use std::time::Duration;
 
 /// Seconds after which to ask again while the model is being loaded.
 const LOADING: u64 = 5;
+
+/// Bytes of a body at most that are read and forgotten.
+const FORGOTTEN: usize = 64 << 10;
+
+/// How long they are waited for.
+const MOMENT: Duration = Duration::from_secs(1);
 
 fn describe(service: &Service, name: &str, target: Target) -> Value {
     let models = service.models();
@@ -69,8 +77,11 @@ pub(crate) async fn not_loaded() -> Response {
     unready("loading the base model")
 }
 
-/// The API while there is no model yet.
-pub(crate) async fn loading() -> Failure {
+/// The API while there is no model yet. What is sent on is read for a moment and forgotten: closing with
+/// something unread may take the answer from the client.
+pub(crate) async fn loading(body: Body) -> Failure {
+    let read = tokio::time::timeout(MOMENT, to_bytes(body, FORGOTTEN)).await;
+    tracing::debug!(all = matches!(read, Ok(Ok(_))), "asked while loading");
     ApiError::loading(LOADING).into()
 }
 
