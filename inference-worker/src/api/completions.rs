@@ -96,7 +96,7 @@ fn one_answer(request: &Completion) -> Result<(), ApiError> {
 }
 
 /// Reads voucher and salt from the headers.
-fn payment(headers: &HeaderMap) -> Result<Payment, ApiError> {
+pub(super) fn payment(headers: &HeaderMap) -> Result<Payment, ApiError> {
     let bytes = |name: &'static str| -> Result<Option<Vec<u8>>, ApiError> {
         let Some(value) = headers.get(name) else {
             return Ok(None);

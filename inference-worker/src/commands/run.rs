@@ -1,5 +1,6 @@
 //! `run`: serves until it is told to stop.
 
+use super::serve::room_for;
 use crate::{
     api,
     cli::RunArgs,
@@ -24,10 +25,9 @@ use openledger_engine::{
 };
 use openledger_metering::Journal;
 use openledger_model::{Checkpoint, ModelConfig};
-use openledger_serving::guide::Guides;
+use openledger_serving::{guide::Guides, Front, Options};
 use openledger_text::TextModel;
 use std::{
-    future::IntoFuture,
     os::unix::fs::{DirBuilderExt, PermissionsExt},
     path::Path,
     time::Duration,
@@ -36,6 +36,13 @@ use tokio::{net::TcpListener, signal, sync::watch};
 
 /// How long answers under way may take to end after a failure.
 const LAST_ANSWERS: Duration = Duration::from_secs(10);
+
+/// Connections at most; each request of a gateway has one. The engine takes no more requests either.
+const CONNECTIONS: usize = 4096;
+
+/// How long a connection may be idle: longer than gateways keep one for their next request, so that
+/// none is hung up on as it sends one.
+const IDLE: Duration = Duration::from_secs(120);
 
 /// Bytes of a MiB.
 pub(super) const MIB: usize = 1 << 20;
@@ -168,13 +175,20 @@ pub async fn run(args: RunArgs) -> Result<()> {
             }
         }
     };
-    let server = axum::serve(listener, api::router(service)).with_graceful_shutdown(stopping);
+    let options = Options {
+        connections: room_for(CONNECTIONS),
+        idle_timeout: IDLE,
+        // What was paid for is answered, however long it takes; after a failure `cut_off` ends it.
+        grace: Duration::MAX,
+        ..Options::default()
+    };
+    let server = Front::new(listener, options).serve_routes(api::router(service), stopping);
     let cut_off = async {
         failed(failure.clone()).await;
         tokio::time::sleep(LAST_ANSWERS).await;
     };
     tokio::select! {
-        served = server.into_future() => served?,
+        () = server => {}
         () = cut_off => {}
     }
     // Whoever waits for an adapter to be pinned is told, and does not hold up the end.
