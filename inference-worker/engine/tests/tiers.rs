@@ -394,6 +394,36 @@ fn a_cancelled_request_should_let_go_of_the_adapter_that_it_waited_for() {
 }
 
 #[test]
+fn an_adapter_unloaded_while_it_is_read_should_answer_who_had_asked_for_it() {
+    let config = config();
+    let slow = adapter(&config, 4, Targets::AllLinear, 1);
+    let engine = engine(EngineOptions::default());
+    register(&engine, &slow);
+    let expected = tokens(engine.submit(asking(Some(id(&slow)), 1, 5)).unwrap());
+    assert!(engine.unload_adapter(id(&slow)));
+    let (source, leave) = Counted::waiting(&slow);
+    engine.register_adapter(id(&slow), source.clone()).unwrap();
+    let mut request = asking(Some(id(&slow)), 1, 5);
+    request.cache_salt = [1; 32];
+    // An engine that never comes to it fails it, instead of holding up the test.
+    request.start_by = Some(Instant::now() + Duration::from_secs(30));
+    let asked = engine.submit(request).unwrap();
+    assert!(engine.unload_adapter(id(&slow)));
+    // It knows of that before the read ends.
+    assert_eq!(tokens(engine.submit(asking(None, 2, 2)).unwrap()).len(), 2);
+    drop(leave);
+    assert_eq!(tokens(asked), expected);
+    assert_eq!(source.reads.load(Ordering::SeqCst), 1);
+    let base = engine.submit(asking(None, 3, 2)).unwrap();
+    assert_eq!(tokens(base).len(), 2);
+    let stats = engine.stats();
+    assert_eq!(
+        (stats.device_adapters, stats.adapter_pages, stats.host_bytes),
+        (0, 0, 0)
+    );
+}
+
+#[test]
 fn a_tenant_with_few_requests_should_not_wait_behind_one_with_many() {
     let engine = engine(EngineOptions {
         max_running: 1,

@@ -420,11 +420,19 @@ impl Core {
         Some(live)
     }
 
+    /// Lets go of an adapter that is registered no more, once no request has it: one that waits for it
+    /// would have it read again and again otherwise.
     fn tidy(&mut self, adapter: Option<AdapterId>) {
-        if let Some(id) = adapter {
-            if self.registry.lease(id).is_none() {
-                self.residency.tidy(id, &mut self.scheduler);
-            }
+        let Some(id) = adapter else {
+            return;
+        };
+        let asked = || {
+            self.live
+                .values()
+                .any(|live| live.submission.request.adapter == Some(id))
+        };
+        if self.registry.lease(id).is_none() && !asked() {
+            self.residency.tidy(id, &mut self.scheduler);
         }
     }
 
