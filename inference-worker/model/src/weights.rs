@@ -138,13 +138,22 @@ impl Weights {
     /// # Errors
     /// If a tensor cannot be allocated.
     pub fn random(config: &ModelConfig, seed: u64) -> Result<Self> {
+        Self::random_with(config, INITIAL_DEVIATION, seed)
+    }
+
+    /// As by [`Self::random`], with another deviation (0 or more): with ten times the usual one a small
+    /// model's answers differ and do not repeat, as a trained one's.
+    ///
+    /// # Errors
+    /// If a tensor cannot be allocated.
+    pub fn random_with(config: &ModelConfig, deviation: f32, seed: u64) -> Result<Self> {
         let mut rng = ChaCha8Rng::seed_from_u64(seed);
         assemble(config, |name, shape| {
             let count = shape.iter().product();
             let values = if is_norm(name) {
                 vec![1.0; count]
             } else {
-                normal(&mut rng, count, INITIAL_DEVIATION)
+                normal(&mut rng, count, deviation)
             };
             Ok(Tensor::from_vec(values, shape, &Device::Cpu)?)
         })

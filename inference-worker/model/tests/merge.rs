@@ -27,16 +27,7 @@ fn config(family: Family) -> ModelConfig {
 
 /// Weights of a size at which an adapter shows in the logits.
 fn weights(config: &ModelConfig) -> Weights {
-    Weights::random(config, 5)
-        .unwrap()
-        .map(|name, tensor| {
-            Ok(if name.contains("norm") {
-                tensor.clone()
-            } else {
-                (tensor * 6.0)?
-            })
-        })
-        .unwrap()
+    Weights::random_with(config, 0.12, 5).unwrap()
 }
 
 /// An adapter of ragged ranks with nothing left at its first value.

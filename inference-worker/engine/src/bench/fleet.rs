@@ -3,11 +3,7 @@
 use super::BenchError;
 use crate::adapters::{AdapterId, AdapterSource, FolderSource};
 use crate::engine::EngineHandle;
-use candle_core::{Device, Tensor};
-use openledger_model::{Adapter, LoraConfig, ModelConfig, ModelError, Site, Targets};
-use rand::Rng;
-use rand_chacha::rand_core::SeedableRng;
-use rand_chacha::ChaCha8Rng;
+use openledger_model::{Adapter, LoraConfig, ModelConfig, Site, Targets};
 use rustix::fs::{fadvise, statvfs, Advice};
 use serde::Serialize;
 use std::fs::{self, File};
@@ -84,23 +80,8 @@ impl Adapted {
     fn draw(self, config: &ModelConfig, seed: u64) -> Result<Adapter, BenchError> {
         let alpha = 2.0 * self.rank as f64;
         let lora = LoraConfig::new(self.rank, alpha, self.targets());
-        let mut adapter = Adapter::init(config, lora, seed)?;
-        let mut rng = ChaCha8Rng::seed_from_u64(seed ^ 0xb);
-        for layer in &mut adapter.layers {
-            for site in Site::ALL {
-                let Some(mut pair) = layer.get(site).cloned() else {
-                    continue;
-                };
-                // A fresh adapter's `B` is zero; a trained one's is not, and is not shorter for it.
-                let shape = pair.b.dims2().map_err(ModelError::from)?;
-                let values: Vec<f32> = (0..shape.0 * shape.1)
-                    .map(|_| rng.random_range(-0.02..0.02))
-                    .collect();
-                pair.b = Tensor::from_vec(values, shape, &Device::Cpu).map_err(ModelError::from)?;
-                layer.set(site, Some(pair));
-            }
-        }
-        Ok(adapter)
+        // A fresh adapter's `B` is zero; a trained one's is not, and is not shorter for it.
+        Ok(Adapter::random(config, lora, 0.02, seed)?)
     }
 }
 

@@ -117,16 +117,7 @@ pub fn config() -> ModelConfig {
 
 /// Random weights, larger than a fresh model's so that answers differ and do not repeat.
 pub fn weights(config: &ModelConfig) -> Weights {
-    let weights = Weights::random(config, 7).unwrap();
-    weights
-        .map(|name, tensor| {
-            Ok(if name.contains("norm") {
-                tensor.clone()
-            } else {
-                (tensor * 12.0)?
-            })
-        })
-        .unwrap()
+    Weights::random_with(config, 0.24, 7).unwrap()
 }
 
 pub fn engine(options: EngineOptions) -> EngineHandle {
@@ -147,28 +138,7 @@ pub fn placed(config: &ModelConfig, mut options: EngineOptions) -> EngineOptions
 /// An adapter whose effect is of the size of the base's own.
 pub fn adapter(config: &ModelConfig, rank: usize, targets: Targets, seed: u64) -> Adapter {
     let lora = LoraConfig::new(rank, 2.0 * rank as f64, targets);
-    let mut adapter = Adapter::init(config, lora, seed).unwrap();
-    let mut state = seed;
-    for layer in &mut adapter.layers {
-        for site in Site::ALL {
-            let Some(mut pair) = layer.get(site).cloned() else {
-                continue;
-            };
-            let shape = pair.b.dims2().unwrap();
-            let values: Vec<f32> = (0..shape.0 * shape.1)
-                .map(|_| {
-                    state = state
-                        .wrapping_mul(6_364_136_223_846_793_005)
-                        .wrapping_add(1_442_695_040_888_963_407);
-                    (state >> 40) as f32 / (1u64 << 24) as f32 - 0.5
-                })
-                .collect();
-            pair.b = Tensor::from_vec(values, shape, &Device::Cpu).unwrap();
-            layer.set(site, Some(pair));
-        }
-    }
-    let (json, bytes) = adapter.to_bytes().unwrap();
-    Adapter::from_bytes(&json, &bytes, config).unwrap()
+    Adapter::random(config, lora, 0.5, seed).unwrap()
 }
 
 /// Three adapters of different ranks and targets.

@@ -117,12 +117,17 @@ impl Adapter {
     /// If the configuration does not fit the model, or asks for DoRA, whose magnitudes come from the
     /// base weights: see [`Self::init_on`].
     pub fn init(model: &ModelConfig, config: LoraConfig, seed: u64) -> Result<Self> {
-        Self::fresh(model, config, seed, |_, _| {
-            Err(ModelError::unsupported(
-                WHAT,
-                "use_dora = true without the base weights",
-            ))
-        })
+        Self::drawn(model, config, seed, None, without_base)
+    }
+
+    /// An adapter as large as a trained one, with nothing learned: as by [`Self::init`], but `B` is
+    /// uniform within ±`bound` (above 0), so that it changes what the model says. The same seed draws the
+    /// same adapter.
+    ///
+    /// # Errors
+    /// As [`Self::init`].
+    pub fn random(model: &ModelConfig, config: LoraConfig, bound: f32, seed: u64) -> Result<Self> {
+        Self::drawn(model, config, seed, Some(bound), without_base)
     }
 
     /// A fresh adapter as by [`Self::init`], on base weights that are there: a DoRA's magnitudes are
@@ -136,7 +141,7 @@ impl Adapter {
         config: LoraConfig,
         seed: u64,
     ) -> Result<Self> {
-        Self::fresh(model, config, seed, |layer, site| {
+        Self::drawn(model, config, seed, None, |layer, site| {
             let layer = weights.layers.get(layer).ok_or_else(|| {
                 ModelError::invalid("weights", "belong to a model of another depth")
             })?;
@@ -144,25 +149,32 @@ impl Adapter {
         })
     }
 
-    fn fresh(
+    /// `A` by Kaiming's rule, `B` within its bound or zero, magnitudes as they are given.
+    fn drawn(
         model: &ModelConfig,
         config: LoraConfig,
         seed: u64,
+        bound_of_b: Option<f32>,
         magnitude: impl Fn(usize, Site) -> Result<Tensor>,
     ) -> Result<Self> {
         let config = LoraConfig::from_json(&config.to_json())?;
         let plan = config.plan(model)?;
         let mut rng = ChaCha8Rng::seed_from_u64(seed);
+        let mut uniform = |shape: &[usize], bound: f32| {
+            let values: Vec<f32> = (0..shape.iter().product())
+                .map(|_| rng.random_range(-bound..bound))
+                .collect();
+            Ok(Tensor::from_vec(values, shape, &Device::Cpu)?)
+        };
         let layers = assemble(&config, &plan, model, |tensor, shape| match tensor.part {
             Part::A => {
                 let columns = shape.last().copied().unwrap_or(1);
-                let bound = 1.0 / (columns as f32).sqrt();
-                let values: Vec<f32> = (0..shape.iter().product())
-                    .map(|_| rng.random_range(-bound..bound))
-                    .collect();
-                Ok(Tensor::from_vec(values, shape, &Device::Cpu)?)
+                uniform(shape, 1.0 / (columns as f32).sqrt())
             }
-            Part::B => Ok(Tensor::zeros(shape, DType::F32, &Device::Cpu)?),
+            Part::B => match bound_of_b {
+                Some(bound) => uniform(shape, bound),
+                None => Ok(Tensor::zeros(shape, DType::F32, &Device::Cpu)?),
+            },
             Part::Magnitude => {
                 let lengths = magnitude(tensor.layer, tensor.site)?;
                 if lengths.dims() != shape {
@@ -290,6 +302,12 @@ impl Place {
     fn name(&self) -> String {
         key(self.layer, self.site, self.part)
     }
+}
+
+/// Magnitudes of a DoRA where the base weights are not at hand.
+fn without_base(_: usize, _: Site) -> Result<Tensor> {
+    let what = "use_dora = true without the base weights";
+    Err(ModelError::unsupported(WHAT, what))
 }
 
 /// Name of one tensor in the file.

@@ -2,9 +2,8 @@
 
 #![allow(dead_code)]
 
-use candle_core::{Device, Tensor};
 use openledger_engine::{Engine, EngineHandle, EngineOptions};
-use openledger_model::{Adapter, Family, LoraConfig, ModelConfig, Site, Targets, Weights};
+use openledger_model::{Adapter, Family, LoraConfig, ModelConfig, Targets, Weights};
 use openledger_serving::{Keys, Models, Options, Server};
 use openledger_text::TextModel;
 use serde_json::{json, Value};
@@ -60,41 +59,14 @@ pub fn config() -> ModelConfig {
 
 /// Random weights, larger than a fresh model's so that answers differ and do not repeat.
 pub fn weights(config: &ModelConfig) -> Weights {
-    Weights::random(config, 7)
-        .unwrap()
-        .map(|name, tensor| {
-            Ok(match name.contains("norm") {
-                true => tensor.clone(),
-                false => (tensor * 12.0)?,
-            })
-        })
-        .unwrap()
+    Weights::random_with(config, 0.24, 7).unwrap()
 }
 
 /// An adapter whose effect is of the size of the base's own, written to a folder.
 pub fn write_adapter(folder: &Path, seed: u64) -> Adapter {
     let config = config();
     let lora = LoraConfig::new(4, 8.0, Targets::AllLinear);
-    let mut adapter = Adapter::init(&config, lora, seed).unwrap();
-    let mut state = seed;
-    for layer in &mut adapter.layers {
-        for site in Site::ALL {
-            let Some(mut pair) = layer.get(site).cloned() else {
-                continue;
-            };
-            let shape = pair.b.dims2().unwrap();
-            let values: Vec<f32> = (0..shape.0 * shape.1)
-                .map(|_| {
-                    state = state
-                        .wrapping_mul(6_364_136_223_846_793_005)
-                        .wrapping_add(99);
-                    (state >> 40) as f32 / (1u64 << 24) as f32 - 0.5
-                })
-                .collect();
-            pair.b = Tensor::from_vec(values, shape, &Device::Cpu).unwrap();
-            layer.set(site, Some(pair));
-        }
-    }
+    let adapter = Adapter::random(&config, lora, 0.5, seed).unwrap();
     std::fs::create_dir_all(folder).unwrap();
     adapter.save(folder).unwrap();
     Adapter::load(folder, &config).unwrap()
