@@ -1,6 +1,6 @@
 //! An answer of a model that was told of tools, in pieces that are separated by zero bytes.
 
-use openledger_openai::tools::CallSyntax;
+use openledger_openai::CallSyntax;
 use openledger_openai::{CallReader, Completion, Endpoint, ToolCall};
 use serde_json::Value;
 use std::sync::OnceLock;

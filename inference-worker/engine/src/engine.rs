@@ -1,9 +1,10 @@
 //! Starting an engine, and the handle through which everything else reaches it.
 
 use crate::adapters::host::HostCache;
-use crate::adapters::image::{AdapterImage, Arrangement};
+use crate::adapters::image::AdapterImage;
 use crate::adapters::loader::Loader;
 use crate::adapters::residency::Residency;
+use crate::adapters::table::Arrangement;
 use crate::adapters::{AdapterId, AdapterSource, Origin, Registry};
 use crate::backend::cpu::CpuBackend;
 use crate::backend::cuda::model::FromBase;

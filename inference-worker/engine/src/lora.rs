@@ -4,7 +4,7 @@
 //! one small pair of products per adapted matrix, at the adapter's own rank, and rows of the base model
 //! cost nothing (the segmented products of Punica and S-LoRA).
 
-use crate::adapters::image::DeviceAdapter;
+use crate::adapters::slab::DeviceAdapter;
 use std::sync::Arc;
 
 /// Adjacent rows that use one adapter.

@@ -3,7 +3,8 @@
 mod common;
 
 use common::*;
-use openledger_engine::adapters::image::{AdapterImage, DeviceAdapter};
+use openledger_engine::adapters::image::AdapterImage;
+use openledger_engine::adapters::slab::DeviceAdapter;
 use openledger_engine::backend::Backend;
 use openledger_model::{Adapter, ModelConfig, RopeScaling, Site, Targets};
 use std::sync::Arc;

@@ -3,7 +3,8 @@
 mod common;
 
 use common::*;
-use openledger_engine::adapters::image::{AdapterImage, DeviceAdapter};
+use openledger_engine::adapters::image::AdapterImage;
+use openledger_engine::adapters::slab::DeviceAdapter;
 use openledger_engine::{AdapterError, Engine, EngineError, EngineHandle, EngineOptions, Request};
 use openledger_model::{
     quantise, Adapter, Checkpoint, Family, LoraPair, ModelConfig, Site, StoredType, Target, Weights,

@@ -1,7 +1,8 @@
 //! Text and calls of tools in an answer that is being written.
 
+use crate::call_syntax::CallSyntax;
 use crate::completion::Completion;
-use crate::tools::{CallSyntax, Tool, ToolCall};
+use crate::tools::{Tool, ToolCall};
 
 /// Separates what is text from what are calls, and holds back what may become one.
 #[derive(Clone, Debug)]

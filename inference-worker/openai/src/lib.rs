@@ -10,6 +10,7 @@
 
 pub mod adapters;
 pub mod answer;
+mod call_syntax;
 mod calls;
 pub mod completion;
 pub mod embeddings;
@@ -24,6 +25,7 @@ pub mod sampling;
 pub mod sse;
 pub mod tools;
 
+pub use call_syntax::CallSyntax;
 pub use calls::CallReader;
 pub use completion::{Completion, Endpoint};
 pub use embeddings::EmbeddingsRequest;

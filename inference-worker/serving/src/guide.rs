@@ -3,7 +3,7 @@
 use openledger_engine::TokenConstraint;
 use openledger_grammar::{Form, GrammarError, Grammars};
 use openledger_model::ModelConfig;
-use openledger_openai::tools::CallSyntax;
+use openledger_openai::CallSyntax;
 use openledger_openai::{ApiError, Completion, Format, Tool, ToolChoice};
 use openledger_text::TextModel;
 use std::sync::{Arc, OnceLock};

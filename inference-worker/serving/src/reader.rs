@@ -3,7 +3,7 @@
 use openledger_engine::{FinishReason, Finished, Logprobs, Token};
 use openledger_openai::answer::{Choice, Finish};
 use openledger_openai::logprobs::{Scored, TokenLogprobs};
-use openledger_openai::tools::CallSyntax;
+use openledger_openai::CallSyntax;
 use openledger_openai::{CallReader, Completion, ToolCall};
 use openledger_text::{StopStrings, StreamDecoder, TextError, TextModel};
 

@@ -1,8 +1,9 @@
 //! Brings adapters up a tier, beside the engine's loop: threads that read files, and one that copies to
 //! the device.
 
-use super::image::{AdapterImage, DeviceAdapter};
+use super::image::AdapterImage;
 use super::registry::Registered;
+use super::slab::DeviceAdapter;
 use super::source::{Brought, Origin};
 use super::AdapterId;
 use crate::backend::Copier;

@@ -14,7 +14,9 @@ pub mod image;
 pub mod loader;
 pub mod registry;
 pub mod residency;
+pub mod slab;
 pub mod source;
+pub mod table;
 
 use std::fmt;
 

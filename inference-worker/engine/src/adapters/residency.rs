@@ -4,9 +4,10 @@
 //! ahead of their turn; room is made by [`crate::memory`].
 
 use super::host::HostCache;
-use super::image::{AdapterImage, DeviceAdapter};
+use super::image::AdapterImage;
 use super::loader::{Copied, Fetched, Loader, Near};
 use super::registry::Registered;
+use super::slab::DeviceAdapter;
 use super::source::Origin;
 use super::AdapterId;
 use crate::backend::Backend;

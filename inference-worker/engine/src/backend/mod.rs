@@ -4,7 +4,8 @@ pub mod cpu;
 pub mod cuda;
 pub mod parallel;
 
-use crate::adapters::image::{AdapterImage, Arrangement};
+use crate::adapters::image::AdapterImage;
+use crate::adapters::table::Arrangement;
 use crate::error::{AdapterError, StepError};
 use crate::lora::LoraBatch;
 use openledger_model::Adapter;

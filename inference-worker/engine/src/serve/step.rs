@@ -4,7 +4,7 @@ use super::guide::Turn;
 use super::live::{Live, Reading};
 use super::rows::{work_through, Drawn, Found, Purpose};
 use super::Core;
-use crate::adapters::image::DeviceAdapter;
+use crate::adapters::slab::DeviceAdapter;
 use crate::backend::StepBatch;
 use crate::constraint::ConstraintError;
 use crate::error::StepError;

@@ -3,7 +3,9 @@
 #![allow(dead_code)]
 
 use candle_core::{Device, Tensor};
-use openledger_engine::adapters::image::{AdapterImage, Arrangement, DeviceAdapter};
+use openledger_engine::adapters::image::AdapterImage;
+use openledger_engine::adapters::slab::DeviceAdapter;
+use openledger_engine::adapters::table::Arrangement;
 use openledger_engine::backend::cpu::CpuBackend;
 use openledger_engine::backend::cuda::arena::page_bytes as cuda_page_bytes;
 use openledger_engine::backend::cuda::device::host::HostDevice;

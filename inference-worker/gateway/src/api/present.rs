@@ -2,7 +2,7 @@
 //! tools, log-probabilities beside their text.
 
 use crate::{upstream::Part, GatewayError};
-use openledger_openai::{tools::CallSyntax, CallReader, Completion, ToolCall};
+use openledger_openai::{CallReader, CallSyntax, Completion, ToolCall};
 use openledger_text::StopStrings;
 use serde_json::{Map, Value};
 

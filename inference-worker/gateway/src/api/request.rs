@@ -1,7 +1,7 @@
 //! What is asked of the gateway, as far as one voucher pays for it.
 
 use crate::GatewayError;
-use openledger_openai::{tools::CallSyntax, ApiError, Completion, Endpoint, Prompt, ToolChoice};
+use openledger_openai::{ApiError, CallSyntax, Completion, Endpoint, Prompt, ToolChoice};
 use openledger_text::TextModel;
 
 /// Reads a body. Whatever OpenAI's API has and the worker understands is understood here, by the same

@@ -17,7 +17,8 @@ mod step;
 
 use super::parallel::{together, LocalRank, Shard};
 use super::{Backend, Copier, StepBatch, StepOutput};
-use crate::adapters::image::{AdapterImage, Arrangement};
+use crate::adapters::image::AdapterImage;
+use crate::adapters::table::Arrangement;
 use crate::error::{AdapterError, EngineError, StepError};
 use crate::kv::PAGE_TOKENS;
 use arena::ArenaMemory;

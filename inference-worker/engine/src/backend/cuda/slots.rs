@@ -7,7 +7,8 @@
 use super::calls::LoraEntry;
 use super::device::{Device, DeviceError, Memory, Stream};
 use super::launch::Address;
-use crate::adapters::image::{AdapterTable, DeviceAdapter};
+use crate::adapters::slab::DeviceAdapter;
+use crate::adapters::table::AdapterTable;
 use crate::adapters::AdapterId;
 use openledger_model::Site;
 use std::collections::HashMap;

@@ -2,7 +2,7 @@
 //! steps, first all tokens but the last as prompts, then the last of each as a step of single rows.
 
 use super::fixtures::{Fixture, PROMPTS};
-use crate::adapters::image::DeviceAdapter;
+use crate::adapters::slab::DeviceAdapter;
 use crate::backend::cuda::device::Device;
 use crate::backend::cuda::model::FromBase;
 use crate::backend::cuda::{CudaBackend, CudaOptions, DeviceChoice, Room, Storage};

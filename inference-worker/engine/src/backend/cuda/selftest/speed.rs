@@ -6,7 +6,8 @@
 
 use super::report::{Figure, Outcome, Side};
 use super::whole::guarded;
-use crate::adapters::image::{AdapterImage, DeviceAdapter};
+use crate::adapters::image::AdapterImage;
+use crate::adapters::slab::DeviceAdapter;
 use crate::adapters::AdapterId;
 use crate::backend::cuda::arena::page_bytes;
 use crate::backend::cuda::calls::PageCopy;
