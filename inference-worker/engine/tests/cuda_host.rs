@@ -20,6 +20,8 @@ mod prompts;
 mod serving;
 #[path = "tiers.rs"]
 mod tiers;
+#[path = "waiting.rs"]
+mod waiting;
 
 use common::*;
 use openledger_engine::adapters::image::AdapterImage;

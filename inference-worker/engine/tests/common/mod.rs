@@ -2,6 +2,8 @@
 
 #![allow(dead_code)]
 
+pub mod sources;
+
 use candle_core::{Device, Tensor};
 use openledger_engine::adapters::image::AdapterImage;
 use openledger_engine::adapters::slab::DeviceAdapter;
