@@ -1,4 +1,7 @@
+mod loads;
+
 use super::*;
+use crate::kv::{pages_for, BlockTable, PAGE_TOKENS};
 use proptest::prelude::*;
 
 fn id(n: u8) -> AdapterId {
@@ -134,6 +137,7 @@ enum Act {
     Rest(u8),
     Pin(u8, bool),
     Wait(u8),
+    Ask(u8),
     Drop(u8),
     Forget,
 }
@@ -157,6 +161,7 @@ fn act() -> impl Strategy<Value = Act> {
         (adapter.clone(), 1u32..6, 1u64..100_000, way())
             .prop_map(|(a, p, c, w)| Act::Reserve(a, p, c, w)),
         adapter.clone().prop_map(Act::Wait),
+        adapter.clone().prop_map(Act::Ask),
         Just(Act::Forget),
         adapter.clone().prop_map(Act::Copied),
         adapter.clone().prop_map(Act::Run),
@@ -220,6 +225,7 @@ proptest! {
                 }
                 Act::Run(_) | Act::Rest(_) => {}
                 Act::Pin(a, pinned) => memory.pin(id(a), pinned),
+                Act::Ask(a) => memory.ask(id(a)),
                 Act::Wait(a) => memory.add_waiting(id(a)),
                 Act::Forget => memory.forget_names(),
                 Act::Drop(a) => {
@@ -283,5 +289,34 @@ fn check(memory: &Memory, tables: &[BlockTable]) -> Result<(), TestCaseError> {
         .iter()
         .filter(|p| matches!(p, Page::Block(b) if b.name.is_some()));
     prop_assert_eq!(named.count(), memory.named.len());
+    for (worth, _, page) in &memory.unused {
+        let Page::Block(block) = &memory.pages[*page as usize] else {
+            panic!("what may give way is no block");
+        };
+        let cost = memory.row_cost * PAGE_TOKENS as u64;
+        let share = memory.block_reuse.probability(block.asked_again);
+        prop_assert_eq!(block.users, 0);
+        prop_assert_eq!(
+            (block.worth, *worth),
+            (*worth, super::worth::worth(block.used, cost, share))
+        );
+    }
+    for (worth, id) in &memory.idle {
+        let slab = &memory.slabs[id];
+        let cost = slab.cost / slab.pages.len() as u64;
+        let share = memory.slab_reuse.probability(slab.asked_again);
+        prop_assert_eq!(
+            (slab.worth, *worth),
+            (*worth, super::worth::worth(slab.used, cost, share))
+        );
+    }
+    let idle = memory.slabs.values();
+    let idle = idle.filter(|s| s.may_give_way(GiveWay::Unused));
+    prop_assert_eq!(idle.count(), memory.idle.len());
+    // Who is there is no ghost. (That ghosts are bounded is asserted where they are listed.)
+    let mut blocks = memory.block_reuse.ghosts().names();
+    prop_assert!(!blocks.any(|name| memory.named.contains_key(name)));
+    let mut slabs = memory.slab_reuse.ghosts().names();
+    prop_assert!(!slabs.any(|id| memory.slabs.contains_key(id)));
     Ok(())
 }

@@ -156,6 +156,9 @@ impl Scheduler {
             None => {
                 let sequence = self.waiting.remove(&id)?;
                 self.queue.start(id, sequence.standing);
+                if let Some(adapter) = adapter {
+                    self.memory.ask(adapter);
+                }
                 sequence
             }
         };
