@@ -256,7 +256,7 @@ def random_blocks(generator, kind, rows, columns):
     """Blocks of a type that the package can read and not write: random codes under sane scales."""
     size = {Q.Q2_K: 84, Q.Q3_K: 110, Q.Q4_K: 144, Q.Q5_K: 176, Q.Q6_K: 210}[kind]
     places = {Q.Q2_K: [80, 82], Q.Q3_K: [108], Q.Q4_K: [0, 2], Q.Q5_K: [0, 2], Q.Q6_K: [208]}[kind]
-    level = {Q.Q2_K: 0.02, Q.Q3_K: 0.004, Q.Q4_K: 0.0006, Q.Q5_K: 0.0003, Q.Q6_K: 0.0001}[kind]
+    level = {Q.Q2_K: 0.02, Q.Q3_K: 0.004, Q.Q4_K: 0.0006, Q.Q5_K: 0.0003, Q.Q6_K: 0.000025}[kind]
     blocks = generator.integers(0, 256, (rows, columns // 256, size), dtype=np.uint8)
     for place in places:
         scale = generator.uniform(0.5, 1.5, blocks.shape[:2] + (1,)) * level
