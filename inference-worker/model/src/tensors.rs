@@ -1,12 +1,16 @@
 //! Safetensors bytes to f32 tensors and back.
 
-use std::collections::BTreeMap;
+use std::borrow::Cow;
+use std::collections::{BTreeMap, HashSet};
+use std::fmt;
 
 use candle_core::{Device, Tensor};
 use half::{bf16, f16};
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
+use serde::de::{Error, IgnoredAny, MapAccess, Visitor};
+use serde::{Deserialize, Deserializer};
 
-use crate::error::{ModelError, Result};
+use crate::error::{quoted, ModelError, Result};
 
 /// The type in which weights are written to disk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -20,12 +24,52 @@ pub enum StoredType {
 }
 
 /// Parses the header of a safetensors file; the crate checks that offsets lie within the bytes,
-/// do not overlap, leave no gap, and match the shapes.
+/// do not overlap, leave no gap, and match the shapes. Of a name that is there twice it takes the last, and
+/// another reader may take the first: such a file is refused.
 pub(crate) fn parse<'a>(bytes: &'a [u8], what: &str) -> Result<SafeTensors<'a>> {
-    SafeTensors::deserialize(bytes).map_err(|source| ModelError::Safetensors {
+    let parsed = SafeTensors::deserialize(bytes).map_err(|source| ModelError::Safetensors {
         what: what.into(),
         source,
-    })
+    })?;
+    let header = bytes.split_first_chunk().and_then(|(length, rest)| {
+        let length = usize::try_from(u64::from_le_bytes(*length)).ok()?;
+        rest.get(..length)
+    });
+    serde_json::from_slice::<Names>(header.unwrap_or_default()).map_err(|source| {
+        ModelError::Json {
+            what: what.into(),
+            source,
+        }
+    })?;
+    Ok(parsed)
+}
+
+/// An object whose names differ.
+struct Names;
+
+impl<'de> Deserialize<'de> for Names {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> std::result::Result<Self, D::Error> {
+        deserializer.deserialize_map(Self)
+    }
+}
+
+impl<'de> Visitor<'de> for Names {
+    type Value = Self;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> std::result::Result<Self, A::Error> {
+        let mut seen = HashSet::new();
+        while let Some((name, _)) = map.next_entry::<Cow<'de, str>, IgnoredAny>()? {
+            if let Some(name) = seen.replace(name) {
+                let name = quoted(name.into_owned());
+                return Err(A::Error::custom(format!("{name} is there twice")));
+            }
+        }
+        Ok(self)
+    }
 }
 
 /// Converts one stored tensor to an f32 tensor on the CPU, checking shape and finiteness.

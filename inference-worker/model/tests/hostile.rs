@@ -169,12 +169,12 @@ fn safetensors_that_lie_should_be_refused_within_bounded_memory() {
     let metadata = file(metadata.to_string().as_bytes(), &[]);
     cases.push(("nothing but metadata".to_owned(), metadata));
     let mut many = header.clone();
-    for i in 0..40_000 {
+    for i in 0..100_000 {
         let empty = json!({ "dtype": "F32", "shape": [0], "data_offsets": [end, end] });
         many.insert(format!("{i}"), empty);
     }
     let many = file(Value::Object(many).to_string().as_bytes(), bytes);
-    cases.push(("forty thousand tensors".to_owned(), many));
+    cases.push(("a hundred thousand tensors".to_owned(), many));
     let mut long = header.clone();
     let tensor = long.remove(&name).unwrap();
     long.insert("x".repeat(1 << 20), tensor);
@@ -186,6 +186,25 @@ fn safetensors_that_lie_should_be_refused_within_bounded_memory() {
     ));
     for (what, weights) in cases {
         refused(&what, &config, &weights);
+    }
+}
+
+#[test]
+fn a_tensor_that_is_there_twice_should_be_refused_by_name() {
+    let (config, weights) = good();
+    let (header, bytes) = header_of(&weights);
+    let text = Value::Object(header.clone()).to_string();
+    let name = header.keys().find(|k| k.contains("lora_A")).unwrap();
+    // The same twice, and one that another reader would find elsewhere.
+    let end = header[name]["data_offsets"][1].as_u64().unwrap();
+    let other = json!({ "dtype": "F32", "shape": [0], "data_offsets": [end, end] });
+    for again in [&header[name], &other] {
+        let twice = format!("{{\"{name}\":{again},{}", &text[1..]);
+        let message = refused("a name twice", &config, &file(twice.as_bytes(), bytes));
+        assert!(
+            message.contains("lora_A") && message.contains("twice"),
+            "{message}"
+        );
     }
 }
 
