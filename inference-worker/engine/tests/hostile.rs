@@ -1,12 +1,15 @@
-//! A thousand bad adapters, asked for beside good ones.
+//! A thousand bad adapters, and folders that hurt who reads them, asked for beside good ones.
 
 mod common;
 
 use common::*;
 use openledger_engine::{
-    AdapterId, AdapterSource, EngineHandle, EngineOptions, Request, StepError, Tenant,
+    AdapterId, AdapterSource, EngineHandle, EngineOptions, FolderSource, Request, StepError, Tenant,
 };
 use openledger_model::{Adapter, ModelConfig, Targets};
+use std::fs;
+use std::os::unix::fs::symlink;
+use std::path::Path;
 use std::sync::Arc;
 
 /// The files of a good adapter, spoilt in one of many ways.
@@ -117,4 +120,80 @@ fn a_thousand_bad_adapters_should_fail_their_own_requests_and_harm_nobody() {
     assert_eq!(after.adapter_pages, before.adapter_pages);
     assert_eq!(after.host_bytes, before.host_bytes);
     assert_eq!(after.device_bytes, before.device_bytes);
+}
+
+#[test]
+fn folders_that_were_spoilt_should_fail_their_own_requests_and_hold_up_nobody() {
+    const CONFIG: &str = "adapter_config.json";
+    const WEIGHTS: &str = "adapter_model.safetensors";
+    let model = config();
+    let parent = tempfile::tempdir().unwrap();
+    let write = |name: &str, seed: u64| {
+        let folder = parent.path().join(name);
+        let adapter = adapter(&model, 4, Targets::AllLinear, seed);
+        (AdapterId(adapter.save(&folder).unwrap()), folder)
+    };
+    let engine = engine(EngineOptions::default());
+    let register = |id, folder: &Path| {
+        let source = FolderSource(folder.to_path_buf());
+        engine.register_adapter(id, Arc::new(source)).unwrap();
+    };
+    let (good, folder) = write("good", 0);
+    register(good, &folder);
+    let (_, other) = write("other", 1);
+    let pipe = |path: &Path| {
+        let made = std::process::Command::new("mkfifo").arg(path).status();
+        assert!(made.unwrap().success());
+    };
+    let long = |path: &Path, bytes: u64| {
+        let file = fs::File::create(path).unwrap();
+        file.set_len(bytes).unwrap();
+    };
+    // What stands in the place of a file when it is read.
+    type Spoil<'a> = &'a dyn Fn(&Path);
+    let spoils: [(&str, Spoil<'_>); 6] = [
+        ("pipe", &|path| pipe(path)),
+        ("device", &|path| symlink("/dev/zero", path).unwrap()),
+        ("link", &|path| {
+            symlink(other.join(path.file_name().unwrap()), path).unwrap()
+        }),
+        ("folder", &|path| fs::create_dir(path).unwrap()),
+        ("terabyte", &|path| long(path, 1 << 40)),
+        ("gigabyte", &|path| long(path, 1 << 30)),
+    ];
+    let mut bad = Vec::new();
+    for file in [CONFIG, WEIGHTS] {
+        for (what, spoil) in spoils {
+            let name = format!("{what}-{file}");
+            let (id, folder) = write(&name, 10 + bad.len() as u64);
+            register(id, &folder);
+            fs::remove_file(folder.join(file)).unwrap();
+            spoil(&folder.join(file));
+            bad.push((name, id));
+        }
+    }
+    // The whole folder in a link's place: it leads to another adapter than the one that was registered.
+    let (id, folder) = write("swapped", 2);
+    register(id, &folder);
+    fs::rename(&folder, parent.path().join("moved")).unwrap();
+    symlink(&other, &folder).unwrap();
+    bad.push(("swapped".to_owned(), id));
+
+    let asked: Vec<_> = bad
+        .iter()
+        .map(|(name, id)| (name, engine.submit(ask(&engine, *id, 2, 5)).unwrap()))
+        .collect();
+    assert_eq!(
+        tokens(engine.submit(ask(&engine, good, 1, 20)).unwrap()).len(),
+        20
+    );
+    for (name, stream) in asked {
+        let (tokens, end) = stream.blocking_collect().expect("the engine runs");
+        assert!(tokens.is_empty(), "{name}");
+        match end {
+            Err(StepError::Adapter(reason)) => assert!(reason.len() < 2_000, "{name}: {reason}"),
+            other => panic!("{name}: {other:?}"),
+        }
+    }
+    assert_eq!(engine.stats().failed, bad.len() as u64);
 }
