@@ -9,6 +9,11 @@ use openledger_engine::backend::Backend;
 use openledger_model::{Adapter, ModelConfig, RopeScaling, Site, Targets};
 use std::sync::Arc;
 
+/// The largest difference, relative to the largest logit. Weights are drawn to make mistakes large, and logits
+/// with them: some exceed fifteen, where f32 on both sides, summed in two orders, differs by 8e-5. Goldens are
+/// held to 1e-5 absolute.
+const TOLERANCE: f32 = 1e-5;
+
 fn logits_should_agree(config: &ModelConfig, adapters: &[Adapter]) {
     let weights = weights(config);
     let (mut backend, loaded) = backend(config, weights.clone(), 40, adapters);
@@ -28,7 +33,7 @@ fn logits_should_agree(config: &ModelConfig, adapters: &[Adapter]) {
         let expected = plain_logits(config, &weights, adapter, &case.ids);
         let scale = expected.iter().fold(1f32, |m, v| m.max(v.abs()));
         let error = difference(found, &expected) / scale;
-        assert!(error < 1e-5, "case {i}: relative error {error}");
+        assert!(error < TOLERANCE, "case {i}: relative error {error}");
         if adapter.is_some() {
             let base = plain_logits(config, &weights, None, &case.ids);
             assert!(
@@ -203,7 +208,6 @@ fn hidden_states_should_be_what_the_logits_are_products_of() {
             .map(|w| w.iter().zip(state).map(|(w, s)| w * s).sum())
             .collect();
         let expected = &logits[*row as usize * vocabulary..][..vocabulary];
-        let scale = expected.iter().fold(1f32, |m, v| m.max(v.abs()));
-        assert!(difference(&products, expected) / scale < 1e-5, "row {row}");
+        assert!(difference(&products, expected) < 1e-5, "row {row}");
     }
 }
