@@ -63,6 +63,13 @@ impl Load {
         met
     }
 
+    /// Adapters and prompts that nobody asks for again.
+    fn scan(&mut self, requests: u32) {
+        for _ in 0..requests {
+            self.ask(None, None);
+        }
+    }
+
     /// Unique prompts for four adapters in turn: how many of the adapters had to be copied.
     fn unique_prompts(&mut self, requests: u32) -> usize {
         let missed = (0..requests).filter(|n| !self.ask(Some(n % 4), None).adapter);
@@ -126,12 +133,12 @@ fn what_stays_should_follow_the_load() {
 #[test]
 fn what_was_asked_for_twice_should_outlive_what_was_not() {
     let mut load = Load::new(512);
-    (0..400).for_each(|_| drop(load.ask(None, None)));
+    load.scan(400);
     load.ask(Some(1), Some(1));
     load.ask(Some(1), Some(1));
     load.ask(Some(2), Some(2));
     // Three times what the arena holds.
-    (0..200).for_each(|_| drop(load.ask(None, None)));
+    load.scan(200);
     let once = load.ask(Some(2), Some(2));
     assert_eq!((once.adapter, once.blocks), (false, 0));
     let twice = load.ask(Some(1), Some(1));
@@ -141,7 +148,7 @@ fn what_was_asked_for_twice_should_outlive_what_was_not() {
 #[test]
 fn what_is_found_should_be_told_apart_from_what_gives_way() {
     let mut load = Load::new(32);
-    (0..60).for_each(|_| drop(load.ask(None, None)));
+    load.scan(60);
     for n in 0..200 {
         // Each adapter and each prompt twice, and never again.
         load.ask(Some(n), Some(n));
