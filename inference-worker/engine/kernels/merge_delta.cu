@@ -5,15 +5,15 @@
 #include "common.cuh"
 
 // out, base [outputs, inputs]; a [rank, inputs]; b [outputs, rank]; gain [outputs] or null. The sum over ranks is one chain in
-// order. Grid (ceil(inputs / 256), outputs).
+// order. Grid (outputs, ceil(inputs / 256)).
 KERNEL(256)
 merge_delta(Scalar* out, const Scalar* base, const Scalar* a, const Scalar* b, const float* gain,
             u32 rank, float scale, u32 inputs) {
-    u32 input = blockIdx.x * blockDim.x + threadIdx.x;
+    u32 input = blockIdx.y * blockDim.x + threadIdx.x;
     if (input >= inputs) {
         return;
     }
-    u64 output = blockIdx.y;
+    u64 output = blockIdx.x;
     float sum = 0.0f;
     for (u32 r = 0; r < rank; r++) {
         sum = fmaf(to_float(b[output * rank + r]), to_float(a[(u64)r * inputs + input]), sum);

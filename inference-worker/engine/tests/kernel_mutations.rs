@@ -106,11 +106,11 @@ const MUTATIONS: &[Mutation] = &[
     ("sampling.cu", "expf(below * inverse)", "expf(below)", SAMPLING),
     ("sampling.cu", "before(last, next)", "true", SAMPLING),
     ("silu_mul.cu", "expf(-gate)", "expf(gate)", &["silu_mul.cu"]),
-    ("gather.cu", "rows[blockIdx.y]", "rows[0]", &["gather.cu"]),
+    ("gather.cu", "rows[blockIdx.x]", "rows[0]", &["gather.cu"]),
     ("page_copy.cu", "i += stride", "i += 2 * stride", &["page_copy.cu"]),
     ("merge_delta.cu", "(gain ? gain[output] : 1.0f)", "1.0f", &["merge_delta.cu"]),
     ("quantise.cu", "rintf(value / scale)", "truncf(value / scale)", QUANTISE),
-    ("quantise.cu", "width - start < group ? width - start : group;\n    u64 first = (u64)blockIdx.y * width + start;\n    float scale = group_max(w + first, count, parts) / 7.0f", "group;\n    u64 first = (u64)blockIdx.y * width + start;\n    float scale = group_max(w + first, count, parts) / 7.0f", QUANTISE),
+    ("quantise.cu", "width - start < group ? width - start : group;\n    u64 first = (u64)blockIdx.x * width + start;\n    float scale = group_max(w + first, count, parts) / 7.0f", "group;\n    u64 first = (u64)blockIdx.x * width + start;\n    float scale = group_max(w + first, count, parts) / 7.0f", QUANTISE),
     ("fp8.cuh", "rounded += 0x7ffffu + ((rounded >> 20) & 1u);", "", QUANTISE),
 ];
 

@@ -241,7 +241,7 @@ call! {
     /// `out = silu(gate) · up`.
     SiluMul = "silu_mul" { out: Address, gate_up: Address, width: u32, }
     grid { rows: u32, }
-    |c| [c.width.div_ceil(256), c.rows, 1], 256
+    |c| [c.rows, c.width.div_ceil(256), 1], 256
 }
 
 call! {
@@ -259,7 +259,7 @@ call! {
         out: Address, table: Address, rows: Address, width: u32, limit: u32,
     }
     grid { count: u32, }
-    |c| [c.width.div_ceil(256), c.count, 1], 256
+    |c| [c.count, c.width.div_ceil(256), 1], 256
 }
 
 call! {
@@ -427,7 +427,7 @@ call! {
         words: u64,
     }
     grid { count: u32, }
-    |c| [8, c.count, 1], 256
+    |c| [c.count, 8, 1], 256
 }
 
 call! {
@@ -436,7 +436,7 @@ call! {
         out: Address, scales: Address, w: Address, width: u32, group: u32,
     }
     grid { rows: u32, }
-    |c| [c.width.div_ceil(c.group), c.rows, 1], 128
+    |c| [c.rows, c.width.div_ceil(c.group), 1], 128
 }
 
 call! {
@@ -445,14 +445,14 @@ call! {
         out: Address, scales: Address, w: Address, width: u32, group: u32,
     }
     grid { rows: u32, }
-    |c| [c.width.div_ceil(c.group), c.rows, 1], 128
+    |c| [c.rows, c.width.div_ceil(c.group), 1], 128
 }
 
 call! {
     /// FP8 E4M3 with a scale per row.
     QuantiseFp8 = "quantise_fp8" { out: Address, scales: Address, w: Address, width: u32, }
     grid { rows: u32, }
-    |c| [1, c.rows, 1], 128
+    |c| [c.rows, 1, 1], 128
 }
 
 call! {
@@ -461,7 +461,7 @@ call! {
         out: Address, base: Address, a: Address, b: Address, gain: Address, rank: u32, scale: f32, inputs: u32,
     }
     grid { outputs: u32, }
-    |c| [c.inputs.div_ceil(256), c.outputs, 1], 256
+    |c| [c.outputs, c.inputs.div_ceil(256), 1], 256
 }
 
 #[cfg(test)]
@@ -482,6 +482,110 @@ mod tests {
         let tiles = lora_tiles(&segments);
         let seen: Vec<_> = tiles.iter().map(|t| (t.first, t.rows, t.slot)).collect();
         assert_eq!(seen, [(3, 16, 5), (19, 16, 0), (35, 1, 0), (36, 1, 9)]);
+    }
+
+    /// Blocks of a grid in its second and third dimension, at most; the first has 2³¹ - 1.
+    const MOST_ACROSS: u32 = 65_535;
+
+    #[test]
+    fn grids_should_hold_for_more_rows_than_their_second_dimension_has() {
+        let (at, rows, vocabulary, width) = (Address::NULL, 100_000, 262_144, 53_248);
+        let calls: [&dyn Call; 11] = [
+            &SiluMul {
+                out: at,
+                gate_up: at,
+                width,
+                rows,
+            },
+            &GatherRows {
+                out: at,
+                table: at,
+                rows: at,
+                width,
+                limit: vocabulary,
+                count: rows,
+            },
+            &RmsNorm {
+                out: at,
+                x: at,
+                weight: at,
+                width,
+                epsilon: 0.0,
+                rows,
+            },
+            &PageCopy {
+                pool: at,
+                pairs: at,
+                words: 1,
+                count: rows,
+            },
+            &QuantiseInt8 {
+                out: at,
+                scales: at,
+                w: at,
+                width,
+                group: 32,
+                rows: vocabulary,
+            },
+            &QuantiseInt4 {
+                out: at,
+                scales: at,
+                w: at,
+                width,
+                group: 32,
+                rows: vocabulary,
+            },
+            &QuantiseFp8 {
+                out: at,
+                scales: at,
+                w: at,
+                width,
+                rows: vocabulary,
+            },
+            &MergeDelta {
+                out: at,
+                base: at,
+                a: at,
+                b: at,
+                gain: at,
+                rank: 8,
+                scale: 1.0,
+                inputs: width,
+                outputs: vocabulary,
+            },
+            &Gemm {
+                y: at,
+                x: at,
+                w: at,
+                rows,
+                outputs: vocabulary,
+                inputs: width,
+            },
+            &GemmLogits {
+                y: at,
+                x: at,
+                w: at,
+                rows,
+                outputs: vocabulary,
+                inputs: width,
+            },
+            &GemmTensor {
+                y: at,
+                x: at,
+                w: at,
+                rows,
+                outputs: vocabulary,
+                inputs: width,
+            },
+        ];
+        for call in calls {
+            let Launch { kernel, grid, .. } = call.launch();
+            let [across, y, z] = grid;
+            assert!(
+                across <= 1 << 31 && y.max(z) <= MOST_ACROSS,
+                "{kernel}: {grid:?}"
+            );
+        }
     }
 
     #[test]
