@@ -6,6 +6,12 @@ const CACHE_LINE: usize = 64;
 /// Words of a cache line.
 pub const ALIGNED_WORDS: usize = CACHE_LINE / size_of::<u32>();
 
+/// At least the bytes of a page of any processor that GPUs are put beside.
+const PAGE: usize = 64 << 10;
+
+/// Words of a page.
+const PAGE_WORDS: usize = PAGE / size_of::<u32>();
+
 /// Bytes of a huge page of the processors that this is tuned for (x86-64, and 64-bit Arm with pages of
 /// 4 KiB); with others the advice is taken for fewer bytes or none.
 const HUGE_PAGE: usize = 2 << 20;
@@ -33,6 +39,19 @@ impl Aligned {
         let mut memory = Self::at(len, HUGE_PAGE);
         advise_huge(memory.as_mut_slice());
         memory
+    }
+
+    /// `len` words in pages that hold nothing else, so that a device may lock them.
+    pub fn pages(len: usize) -> Self {
+        let mut memory = Self::at(len.next_multiple_of(PAGE_WORDS), PAGE);
+        memory.len = len;
+        memory
+    }
+
+    /// The whole pages of [`Aligned::pages`]: the words, and zeros behind them.
+    pub fn as_pages(&self) -> &[u32] {
+        let end = self.start + self.len.next_multiple_of(PAGE_WORDS);
+        &self.buffer[self.start..end.min(self.buffer.len())]
     }
 
     fn at(len: usize, alignment: usize) -> Self {
@@ -77,6 +96,21 @@ fn advise_huge(_: &mut [u32]) {}
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn pages_should_be_whole_and_hold_nothing_else() {
+        for len in [1, PAGE_WORDS, PAGE_WORDS + 1] {
+            let mut memory = Aligned::pages(len);
+            memory.as_mut_slice()[len - 1] = 7;
+            let pages = memory.as_pages();
+            assert_eq!(memory.as_slice().len(), len);
+            assert_eq!(pages.as_ptr(), memory.as_slice().as_ptr());
+            assert_eq!(pages.as_ptr() as usize % PAGE, 0);
+            assert_eq!(pages.len(), len.div_ceil(PAGE_WORDS) * PAGE_WORDS);
+            assert_eq!(pages[len - 1], 7);
+        }
+        assert!(Aligned::pages(0).as_pages().is_empty());
+    }
 
     #[test]
     fn words_should_start_on_a_cache_line_and_large_ones_on_a_huge_page() {

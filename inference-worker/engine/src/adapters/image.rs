@@ -277,7 +277,11 @@ impl AdapterImage {
             });
             words = end;
         }
-        let mut memory = Aligned::new(words);
+        let mut memory = match arrangement {
+            Arrangement::Panels => Aligned::new(words),
+            // A device may lock it.
+            Arrangement::Rows(_) => Aligned::pages(words),
+        };
         for (place, values) in matrices {
             place.lay_out(&values, memory.as_mut_slice());
         }
@@ -310,6 +314,12 @@ impl AdapterImage {
     /// All words; those of the first rank, if there are several.
     pub fn words(&self) -> &[u32] {
         self.words.as_slice()
+    }
+
+    /// The pages of host memory that all words are in, which hold nothing else where a device copies from
+    /// them; those of the first rank, if there are several.
+    pub fn pages(&self) -> &[u32] {
+        self.words.as_pages()
     }
 
     /// Ranks for which it is laid out.

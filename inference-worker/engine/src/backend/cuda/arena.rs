@@ -269,7 +269,9 @@ impl CudaCopier {
             let image = image.shard_mut(rank.shard.rank());
             // SAFETY: the image keeps the lock and drops it before its words, which stay where they are.
             // Its copies are waited for before it is dropped.
-            match unsafe { HostLock::new(device, image.words()) } {
+            // Whole pages: a driver may take a page for locked of which a part is, and refuses copies that
+            // begin in such a page and end in another.
+            match unsafe { HostLock::new(device, image.pages()) } {
                 Ok(lock) => image.keep(Box::new(lock)),
                 Err(error) => tracing::debug!(%error, "an adapter is not page-locked"),
             }

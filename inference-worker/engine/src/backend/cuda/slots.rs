@@ -61,8 +61,8 @@ impl Slots {
         self.step += 1;
     }
 
-    /// The slot of an adapter whose slab begins at `slab`. What is not there yet is queued on the compute
-    /// stream.
+    /// The slot of an adapter whose slab begins at `slab`. What is not there yet is written, after what is queued
+    /// on the compute stream.
     ///
     /// # Errors
     /// When the step has more adapters than there are slots, or the device fails.
@@ -87,8 +87,9 @@ impl Slots {
         };
         let entries = entries(adapter.table.shard(self.rank), slab, self.entries);
         let first = slot * self.entries * size_of::<LoraEntry>();
-        // SAFETY: the entries are not page-locked.
-        unsafe { self.table.upload(Stream::Compute, first, &entries) }?;
+        // Waited for: the entries may lie in a page of the host that is locked for something beside them, and
+        // a copy from there goes on after this returns.
+        self.table.write(Stream::Compute, first, &entries)?;
         if let Some((before, _)) = self.slots[slot].replace((resident, self.step)) {
             self.places.remove(&before);
         }
