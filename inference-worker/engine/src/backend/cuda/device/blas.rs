@@ -28,7 +28,7 @@ pub(super) struct CublasLt {
     handle: sys::cublasLtHandle_t,
     stream: sys::cudaStream_t,
     workspace: Address,
-    plans: Mutex<HashMap<ProductShape, Plan>>,
+    plans: Mutex<HashMap<(ProductShape, Alignment), Plan>>,
 }
 
 // SAFETY: the library's handle may be used from any thread; plans are behind a lock.
@@ -86,10 +86,11 @@ impl Blas for CublasLt {
     unsafe fn multiply(&self, product: &Product) -> Result<(), DeviceError> {
         (self.bind)()?;
         let mut plans = self.plans.lock().unwrap_or_else(PoisonError::into_inner);
-        let plan = match plans.entry(product.shape) {
+        let alignment = Alignment::of(product);
+        let plan = match plans.entry((product.shape, alignment)) {
             std::collections::hash_map::Entry::Occupied(known) => known.into_mut(),
             std::collections::hash_map::Entry::Vacant(new) => {
-                new.insert(Plan::new(self.handle, &product.shape)?)
+                new.insert(Plan::new(self.handle, &product.shape, alignment)?)
             }
         };
         let (one, zero) = (1.0f32, 0.0f32);
@@ -120,6 +121,22 @@ impl Blas for CublasLt {
     }
 }
 
+/// Bytes by which the addresses of `w`, `x` and `y` are divisible, which an algorithm may count on. The
+/// library takes it for [`Alignment::MOST`] unless it is told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+struct Alignment([u32; 3]);
+
+impl Alignment {
+    /// The most that any algorithm asks for.
+    const MOST: u32 = 256;
+
+    fn of(product: &Product) -> Self {
+        let of =
+            |address: Address| 1 << address.0.trailing_zeros().min(Self::MOST.trailing_zeros());
+        Self([product.w, product.x, product.y].map(of))
+    }
+}
+
 /// How a shape is computed.
 struct Plan {
     operation: sys::cublasLtMatmulDesc_t,
@@ -137,7 +154,11 @@ fn element(storage: Storage) -> sys::cudaDataType {
 }
 
 impl Plan {
-    fn new(handle: sys::cublasLtHandle_t, shape: &ProductShape) -> Result<Self, DeviceError> {
+    fn new(
+        handle: sys::cublasLtHandle_t,
+        shape: &ProductShape,
+        Alignment([w, x, y]): Alignment,
+    ) -> Result<Self, DeviceError> {
         let failed = refused("planning a matrix product");
         let mut plan = Self {
             operation: std::ptr::null_mut(),
@@ -172,15 +193,33 @@ impl Plan {
         }
         .map_err(&failed)?;
         let preference = result::create_matmul_pref().map_err(&failed)?;
-        // SAFETY: the preference is alive until it is destroyed below, and so is the rest.
+        use sys::cublasLtMatmulPreferenceAttributes_t as Preference;
+        let aligned = [
+            (Preference::CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES, w),
+            (Preference::CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_B_BYTES, x),
+            (Preference::CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_C_BYTES, y),
+            (Preference::CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES, y),
+        ];
+        // SAFETY: the preference is alive until it is destroyed below, and so is the rest; attributes are of
+        // the types that the library's header gives them.
         let chosen = unsafe {
-            result::set_matmul_pref_attribute(
-                preference,
-                sys::cublasLtMatmulPreferenceAttributes_t::CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES,
-                std::ptr::from_ref(&WORKSPACE).cast(),
-                size_of_val(&WORKSPACE),
-            )
-            .and_then(|()| {
+            let aligned = aligned.iter().try_for_each(|(attribute, bytes)| {
+                result::set_matmul_pref_attribute(
+                    preference,
+                    *attribute,
+                    std::ptr::from_ref(bytes).cast(),
+                    size_of_val(bytes),
+                )
+            });
+            let workspace = || {
+                result::set_matmul_pref_attribute(
+                    preference,
+                    Preference::CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES,
+                    std::ptr::from_ref(&WORKSPACE).cast(),
+                    size_of_val(&WORKSPACE),
+                )
+            };
+            aligned.and_then(|()| workspace()).and_then(|()| {
                 result::get_matmul_algo_heuristic(
                     handle,
                     plan.operation,
@@ -211,5 +250,30 @@ impl Drop for Plan {
             // SAFETY: as above.
             let _ = unsafe { result::destroy_matmul_desc(self.operation) };
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_plan_should_count_on_no_more_alignment_than_there_is() {
+        let product = |w, x, y| Product {
+            w: Address(w),
+            x: Address(x),
+            y: Address(y),
+            shape: ProductShape {
+                rows: 1,
+                outputs: 1,
+                inputs: 1,
+                storage: Storage::Bf16,
+                result: Storage::F32,
+            },
+        };
+        let of = |w, x, y| Alignment::of(&product(w, x, y)).0;
+        assert_eq!(of(1 << 20, 256, 512), [256, 256, 256]);
+        // A part of a small embedding that is the output projection.
+        assert_eq!(of((1 << 20) + 80 * 36 * 2, 16, 4), [128, 16, 4]);
     }
 }
