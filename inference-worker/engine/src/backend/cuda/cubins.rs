@@ -3,15 +3,13 @@
 use blake2::digest::consts::U32;
 use blake2::{Blake2b, Digest};
 use std::fs::{self, File};
+use std::hash::{BuildHasher, RandomState};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Starts each file; the digest of the rest follows.
 const MAGIC: &[u8; 8] = b"olcubin1";
 const DIGEST: usize = 32;
-
-static WRITES: AtomicU64 = AtomicU64::new(0);
 
 /// A folder of compiled kernels. A file appears whole or not at all: it is written under another name,
 /// brought to the disk and renamed. A file that is damaged all the same counts as missing.
@@ -77,9 +75,10 @@ impl CubinCache {
     pub fn put(&self, key: &CubinKey, cubin: &[u8]) -> io::Result<()> {
         fs::create_dir_all(&self.folder)?;
         let path = self.folder.join(key.file_name());
-        // Other processes and threads may be storing the same kernel.
-        let writer = (std::process::id(), WRITES.fetch_add(1, Ordering::Relaxed));
-        let draft = path.with_extension(format!("{}-{}.draft", writer.0, writer.1));
+        // Others may be storing the same kernel: threads, processes, and processes of other containers or
+        // machines that share the folder, whose numbers are not their own.
+        let writer = RandomState::new().hash_one(std::process::id());
+        let draft = path.with_extension(format!("{writer:016x}.draft"));
         let written = write_whole(&draft, cubin).and_then(|()| fs::rename(&draft, &path));
         if written.is_err() {
             // The reason for the failure is what the caller has to know.
@@ -91,7 +90,7 @@ impl CubinCache {
 }
 
 fn write_whole(path: &Path, cubin: &[u8]) -> io::Result<()> {
-    let mut file = File::create(path)?;
+    let mut file = File::create_new(path)?;
     file.write_all(MAGIC)?;
     file.write_all(&digest(cubin))?;
     file.write_all(cubin)?;
@@ -120,6 +119,27 @@ mod tests {
             1
         );
         assert_ne!(key, CubinKey::new([b"ab".as_slice(), b"c"]));
+    }
+
+    #[test]
+    fn writers_at_once_should_leave_one_whole_kernel_and_no_drafts() {
+        let folder = tempfile::tempdir().unwrap();
+        let cache = CubinCache::new(folder.path());
+        let key = CubinKey::new([b"key".as_slice()]);
+        let cubins = [vec![1u8; 100_000], vec![2u8; 50_000]];
+        cache.put(&key, &cubins[0]).unwrap();
+        std::thread::scope(|scope| {
+            for cubin in &cubins {
+                scope.spawn(|| {
+                    for _ in 0..20 {
+                        cache.put(&key, cubin).unwrap();
+                        let stored = cache.get(&key).expect("it is there all the time");
+                        assert!(cubins.contains(&stored));
+                    }
+                });
+            }
+        });
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
     }
 
     #[test]
