@@ -122,6 +122,16 @@ fn an_engine_should_give_the_memory_of_its_devices_back() {
 }
 
 #[test]
+fn neither_steps_nor_adapters_should_take_more_memory_of_a_device_than_the_start() {
+    let options = cuda_options(&config(), Place::CudaHost);
+    let (engine, devices) = start_model(&config(), options, 2);
+    let taken = || -> Vec<usize> { devices.iter().map(|device| device.taken()).collect() };
+    let before = taken();
+    assert_eq!(answers(&engine).len(), 5);
+    assert_eq!(taken(), before);
+}
+
+#[test]
 fn as_many_devices_as_ranks_should_be_asked_for_and_each_should_have_room() {
     let config = config();
     let refusal = |bytes: &[usize], ranks: usize| {

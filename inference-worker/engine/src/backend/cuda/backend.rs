@@ -184,9 +184,6 @@ impl CudaBackend {
         };
         let scratch = self.arena.scratch();
         let shape = self.inputs.upload(batch, shape, &slots, tiling, scratch)?;
-        if self.work.prepare(&shape)? {
-            self.graphs.clear();
-        }
         let (logits, hidden) = (self.tokens.len(), self.hidden);
         make_room(&mut self.logits, &self.device, batch.wanted.len() * logits)?;
         make_room(
@@ -374,7 +371,7 @@ fn launch_filled(
     };
     match graphs.way(shape) {
         Way::Plain => whole(),
-        // SAFETY: the graphs are dropped whenever memory of theirs moves.
+        // SAFETY: what the graph uses lives as long as the backend, and nothing of it moves.
         Way::Launch(graph) => unsafe { graph.launch() },
         Way::Write => match Graph::capture(device, whole) {
             Ok(graph) => {

@@ -59,7 +59,7 @@ impl Sizes {
 /// All that the launches of a step read and write.
 ///
 /// Its addresses are of memory that lives as long as what this borrows, and that has room for steps of
-/// any shape that [`super::inputs::Inputs::upload`] and [`Workspace::prepare`] accepted.
+/// any shape that [`super::inputs::Inputs::upload`] and [`Workspace::has_room`] accepted.
 pub struct Forward<'a> {
     /// The kernels.
     pub kernels: &'a dyn Kernels,
@@ -188,7 +188,7 @@ impl Forward<'_> {
             self.sizes.layers * all,
             layer as u32 * all + first.index() as u32,
         );
-        let (h, table) = (self.work.low_rank(), self.adapters);
+        let (h, table) = (self.work.low_rank.address(), self.adapters);
         let (inputs, rank_stride) = (weights.inputs, shape.rank);
         // Single rows are bound by the bytes that they read, and the plain kernels read them once.
         let tensor = self.tensor.lora && shape.row_tiles > 0;
@@ -406,7 +406,7 @@ impl Forward<'_> {
         let out = work.attended.address();
         if shape.row_tiles == 0 {
             self.launch(&DecodeAttention {
-                partial: work.partial(),
+                partial: work.partial.address(),
                 q,
                 kv,
                 positions: inputs.positions,
@@ -422,7 +422,7 @@ impl Forward<'_> {
             })?;
             self.launch(&DecodeCombine {
                 out,
-                partial: work.partial(),
+                partial: work.partial.address(),
                 positions: inputs.positions,
                 heads,
                 chunks: shape.chunks,

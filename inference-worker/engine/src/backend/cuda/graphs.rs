@@ -75,9 +75,4 @@ impl Graphs {
     pub fn refuse(&mut self, shape: &StepShape) {
         self.known.insert(*shape, (Known::Refused, self.step));
     }
-
-    /// Forgets all: memory that the launches use has moved.
-    pub fn clear(&mut self) {
-        self.known.clear();
-    }
 }

@@ -138,7 +138,7 @@ impl Inputs {
         most_rows: usize,
         context: usize,
     ) -> Result<Self, DeviceError> {
-        let chunks = context.div_ceil(CHUNK_TOKENS as usize).next_power_of_two();
+        let chunks = chunks_of(context);
         // One table more than rows: that of the rows that fill a step up.
         let tables = (most_rows + 1) * chunks * CHUNK_PAGES as usize;
         let words = most_rows * (LISTS + 2 * TILE_WORDS) + tables;
@@ -274,6 +274,11 @@ impl Inputs {
         unsafe { self.memory.upload(Stream::Compute, 0, words) }?;
         Ok(shape)
     }
+}
+
+/// Chunks of attention that contexts of up to so many tokens are taken to have.
+pub(super) fn chunks_of(context: usize) -> usize {
+    context.div_ceil(CHUNK_TOKENS as usize).next_power_of_two()
 }
 
 /// Runs `(sequence, rows)` of adjacent rows of one sequence.

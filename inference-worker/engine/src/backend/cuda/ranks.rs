@@ -134,8 +134,8 @@ impl Backend for CudaRanks {
     fn step(&mut self, batch: &StepBatch) -> Result<StepOutput<'_>, StepError> {
         // An adapter may have arrived on one device and not on the next.
         let settled = self.ranks.iter().all(|rank| lock(rank).is_settled(batch));
-        // Memory is taken and given back before any rank waits on its device for another: the driver may
-        // wait for all devices then.
+        // Memory of the host is taken and given back before any rank waits on its device for another: the
+        // driver may wait for all devices then.
         let prepared = self.on_all(|_, rank| rank.prepare(batch, settled))?;
         self.on_all(|number, rank| rank.compute(batch, prepared[number]))?;
         let ranks: Vec<_> = self.ranks.iter().map(lock).collect();

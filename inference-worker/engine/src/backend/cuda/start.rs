@@ -112,7 +112,8 @@ pub(super) fn start(
     let models = ModelMemory::parts(&places, config, room.context, storage, filler)?;
     let works = places.iter().map(|(device, shard)| {
         let tokens = shard.tokens(config).len();
-        Workspace::new(device, &shard.config(config), storage, room.rows, tokens)
+        let sizes = (room.rows, room.context);
+        Workspace::new(device, &shard.config(config), storage, sizes, tokens)
     });
     let works: Vec<Workspace> = works.collect::<Result<_, _>>()?;
     let page_bytes = shards

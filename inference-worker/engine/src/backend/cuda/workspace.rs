@@ -1,9 +1,9 @@
 //! Memory of a step's activations, the same from step to step.
 
-use super::device::{Device, DeviceError, Memory, Stream};
-use super::inputs::StepShape;
-use super::launch::Address;
+use super::device::{Device, DeviceError, Memory};
+use super::inputs::{chunks_of, StepShape};
 use super::sources::Storage;
+use openledger_model::peft::MAX_RANK;
 use openledger_model::ModelConfig;
 use std::sync::Arc;
 
@@ -16,12 +16,11 @@ const MOST_PARTIAL: usize = 512 << 20;
 /// Sites that share an argument, at most: queries, keys and values.
 const MOST_SITES: usize = 3;
 
-/// Activations, `[rows, …]` each.
+/// Activations, `[rows, …]` each. All of it is taken at the start: no step fails for want of memory, and what
+/// graphs have written down stays where it is.
 pub struct Workspace {
-    device: Arc<dyn Device>,
     heads: usize,
     head_dim: usize,
-    most_rows: usize,
     /// Rows whose logits fit.
     pub logit_rows: u32,
     /// The residual stream, `[rows, hidden]`.
@@ -48,12 +47,15 @@ pub struct Workspace {
     pub hidden: Memory,
     /// Numbers of the rows in order, which is by adapter.
     pub order: Memory,
-    low_rank: Memory,
-    partial: Memory,
+    /// `A x` of the adapters, `[rows, sites, rank]`, f32, for any rank.
+    pub low_rank: Memory,
+    /// Parts of attention, `[rows, heads, chunks, head_dim + 2]`, f32.
+    pub partial: Memory,
 }
 
 impl Workspace {
-    /// For steps of up to `most_rows` rows, each with the logits of up to `tokens` tokens.
+    /// For steps of up to `most_rows` rows with contexts of up to `context` tokens, each with the logits of up
+    /// to `tokens` tokens.
     ///
     /// # Errors
     /// When there is no memory for them.
@@ -61,7 +63,7 @@ impl Workspace {
         device: &Arc<dyn Device>,
         config: &ModelConfig,
         storage: Storage,
-        most_rows: usize,
+        (most_rows, context): (usize, usize),
         tokens: usize,
     ) -> Result<Self, DeviceError> {
         let rows = |width: usize| Memory::new(device, most_rows * width * storage.bytes());
@@ -71,10 +73,14 @@ impl Workspace {
         let keys = config.num_key_value_heads * config.head_dim;
         let order: Vec<u32> = (0..most_rows as u32).collect();
         let logit_rows = LOGIT_ROWS.min(most_rows as u32);
+        let chunks = chunks_of(context);
+        let partial = most_rows * part_floats(config.num_attention_heads, config.head_dim, chunks);
+        let most_partial = MOST_PARTIAL / size_of::<f32>();
+        // Of what steps have in common there are powers of two.
+        let most_rank = MAX_RANK.next_power_of_two();
         Ok(Self {
             heads: config.num_attention_heads,
             head_dim: config.head_dim,
-            most_rows,
             logit_rows,
             residual: rows(hidden)?,
             normed: rows(hidden)?,
@@ -88,53 +94,19 @@ impl Workspace {
             logits: floats(logit_rows as usize * tokens)?,
             hidden: floats(most_rows * hidden)?,
             order: Memory::of(device, &order)?,
-            low_rank: floats(0)?,
-            partial: floats(0)?,
-            device: Arc::clone(device),
+            low_rank: floats(most_rows * MOST_SITES * most_rank)?,
+            partial: floats(partial.min(most_partial))?,
         })
-    }
-
-    /// `A x` of the adapters, `[rows, sites, rank]`, f32.
-    pub fn low_rank(&self) -> Address {
-        self.low_rank.address()
-    }
-
-    /// Parts of attention, `[rows, heads, chunks, head_dim + 2]`, f32.
-    pub fn partial(&self) -> Address {
-        self.partial.address()
     }
 
     /// Whether the parts of attention of a step of single rows are few enough to be kept.
     pub fn has_room(&self, shape: &StepShape) -> bool {
-        self.partial_bytes(shape) <= MOST_PARTIAL
+        let parts = part_floats(self.heads, self.head_dim, shape.chunks as usize);
+        shape.rows as usize * parts * size_of::<f32>() <= self.partial.bytes()
     }
+}
 
-    fn partial_bytes(&self, shape: &StepShape) -> usize {
-        let parts = shape.rows as usize * self.heads * shape.chunks as usize;
-        parts * (self.head_dim + 2) * size_of::<f32>()
-    }
-
-    /// Makes room for a step. True if something moved, so that what was written down about earlier steps
-    /// no longer holds.
-    ///
-    /// # Errors
-    /// When there is no memory.
-    pub fn prepare(&mut self, shape: &StepShape) -> Result<bool, DeviceError> {
-        let low_rank = self.most_rows * MOST_SITES * shape.rank as usize * size_of::<f32>();
-        let partial = match shape.row_tiles {
-            0 => self.partial_bytes(shape),
-            _ => 0,
-        };
-        let mut moved = false;
-        for (memory, bytes) in [(&mut self.low_rank, low_rank), (&mut self.partial, partial)] {
-            if memory.bytes() < bytes {
-                self.device.synchronize(Stream::Compute)?;
-                // Freed first: there may not be room for both.
-                *memory = Memory::new(&self.device, 0)?;
-                *memory = Memory::new(&self.device, bytes)?;
-                moved = true;
-            }
-        }
-        Ok(moved)
-    }
+/// Numbers of the parts of attention of a row.
+fn part_floats(heads: usize, head_dim: usize, chunks: usize) -> usize {
+    heads * chunks * (head_dim + 2)
 }
