@@ -41,14 +41,33 @@ fn every_kernel_should_compile_for_hopper() {
         (Storage::Bf16, 128),
         (Storage::Bf16, 256),
     ] {
-        let options = Options { storage, head_dim };
-        for source in SOURCES {
-            let cubin = compiler
-                .compile(source, &options, Target::HOPPER)
-                .unwrap_or_else(|error| panic!("{options:?}: {error}"));
-            for kernel in source.kernels {
-                assert!(exports(&cubin, kernel), "{kernel} of {}", source.name);
-            }
+        all_compile(&compiler, &Options { storage, head_dim }, Target::HOPPER);
+    }
+}
+
+/// A100; A10 and RTX 30; L4 and RTX 40; B200; RTX 50.
+#[test]
+fn every_kernel_should_compile_for_what_came_before_hopper_and_after() {
+    let Some(compiler) = compiler(None) else {
+        return;
+    };
+    let others = [(8, 0), (8, 6), (8, 9), (10, 0), (12, 0)];
+    assert!(others.contains(&(Target::OLDEST.major, Target::OLDEST.minor)));
+    for (major, minor) in others {
+        for (storage, head_dim) in [(Storage::Bf16, 256), (Storage::F32, 80)] {
+            let options = Options { storage, head_dim };
+            all_compile(&compiler, &options, Target { major, minor });
+        }
+    }
+}
+
+fn all_compile(compiler: &Compiler, options: &Options, target: Target) {
+    for source in SOURCES {
+        let cubin = compiler
+            .compile(source, options, target)
+            .unwrap_or_else(|error| panic!("{options:?} {target:?}: {error}"));
+        for kernel in source.kernels {
+            assert!(exports(&cubin, kernel), "{kernel} of {}", source.name);
         }
     }
 }

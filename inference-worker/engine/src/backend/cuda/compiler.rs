@@ -58,7 +58,7 @@ pub enum CompileError {
 }
 
 /// The architecture that is compiled for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Target {
     /// Compute capability.
     pub major: u32,
@@ -67,6 +67,9 @@ pub struct Target {
 }
 
 impl Target {
+    /// The first whose tensor cores take BF16 and whose copies to shared memory may be waited for: A100.
+    pub const OLDEST: Self = Self { major: 8, minor: 0 };
+
     /// H100 and H200.
     pub const HOPPER: Self = Self { major: 9, minor: 0 };
 }

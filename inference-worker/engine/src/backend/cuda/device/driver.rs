@@ -146,10 +146,12 @@ impl Driver {
         }
         let device =
             result::device::get(ordinal as c_int).map_err(refused("opening the device"))?;
+        let facts = facts(device)?;
+        new_enough(&facts)?;
         let context = Arc::new(Context::open(device)?);
         Ok(Self {
             ordinal,
-            facts: facts(device)?,
+            facts,
             context,
             compiler: Compiler::load(CubinCache::of_user())?,
             loaded: Mutex::default(),
@@ -161,6 +163,19 @@ impl Driver {
         let (major, minor) = self.facts.capability;
         Target { major, minor }
     }
+}
+
+/// Refuses a device that the kernels do not compile for.
+fn new_enough(facts: &DeviceFacts) -> Result<(), DeviceError> {
+    let (major, minor) = facts.capability;
+    if (Target { major, minor }) < Target::OLDEST {
+        return Err(DeviceError::OldDevice {
+            name: facts.name.clone(),
+            major,
+            minor,
+        });
+    }
+    Ok(())
 }
 
 fn facts(device: sys::CUdevice) -> Result<DeviceFacts, DeviceError> {
@@ -509,6 +524,24 @@ impl Drop for LoadedKernels {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_gpu_that_the_kernels_are_too_new_for_should_be_refused() {
+        let facts = |capability| DeviceFacts {
+            name: "NVIDIA T4".to_owned(),
+            capability,
+            memory: 0,
+            bandwidth: None,
+            multiprocessors: 0,
+            driver: String::new(),
+        };
+        for capability in [(8, 0), (8, 9), (9, 0), (10, 0)] {
+            assert!(new_enough(&facts(capability)).is_ok(), "{capability:?}");
+        }
+        let refused = new_enough(&facts((7, 5))).unwrap_err().to_string();
+        assert!(refused.starts_with("NVIDIA T4 has compute capability 7.5"));
+        assert!(refused.contains("8.0"), "{refused}");
+    }
 
     #[test]
     fn a_machine_without_a_driver_should_get_an_error_that_says_so() {

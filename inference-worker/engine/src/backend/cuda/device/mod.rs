@@ -47,6 +47,19 @@ pub enum DeviceError {
         /// How many there are.
         count: u32,
     },
+    /// The kernels use what it does not have.
+    #[error(
+        "{name} has compute capability {major}.{minor}; 8.0 or later is needed (A100, or a GeForce RTX 30 \
+         or later): use another GPU, or the CPU"
+    )]
+    OldDevice {
+        /// As its driver names it.
+        name: String,
+        /// Of its compute capability.
+        major: u32,
+        /// Of its compute capability.
+        minor: u32,
+    },
     /// The library of matrix products is not there.
     #[error(
         "no cuBLASLt: put libcublasLt.so.13 on the library search path, or choose the deterministic \
