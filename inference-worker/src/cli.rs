@@ -1,7 +1,7 @@
 //! The command line.
 
 use crate::{
-    commands::{bench::args::BenchArgs, versions::VersionName},
+    commands::{bench::args::BenchArgs, gpu_selftest::Gpus, versions::VersionName},
     device::{DeviceArgs, DeviceName},
     storage::{Kind, RemoteArgs, StoreArgs},
 };
@@ -53,15 +53,31 @@ pub enum Command {
 /// Options of `gpu-selftest`.
 #[derive(Debug, Args)]
 pub struct GpuSelftestArgs {
-    /// Which GPU, by its number.
-    #[arg(long, default_value_t = 0)]
-    pub device: u32,
-    /// Write the report as JSON too.
+    /// Which GPUs: `cuda` for all that there are, `cuda:N`, `cuda:N,M,…` or N. Most is tested on the first;
+    /// several are tested together too.
+    #[arg(long, value_name = "DEVICE", default_value = "cuda")]
+    pub device: Gpus,
+    /// Write the report as JSON too, anew whenever something is found.
     #[arg(long, value_name = "FILE")]
     pub json: Option<PathBuf>,
+    /// End after so many seconds; what there was no time for is named.
+    #[arg(long, value_name = "SECONDS")]
+    pub seconds: Option<u64>,
+    /// Only these stages, with commas between them; `kernels` stands for all that begin with `kernels-`.
+    #[arg(long, value_name = "STAGES", value_delimiter = ',')]
+    pub only: Vec<String>,
+    /// Name the stages in their order, and run none.
+    #[arg(long)]
+    pub list: bool,
     /// Measure nothing.
     #[arg(long)]
     pub no_speed: bool,
+    /// Run this stage in this process: what the test starts for each.
+    #[arg(long, hide = true)]
+    pub stage: Option<String>,
+    /// The stage's first part.
+    #[arg(long, hide = true, default_value_t = 0)]
+    pub first: usize,
 }
 
 /// Where the chain is.

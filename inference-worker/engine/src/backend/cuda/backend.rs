@@ -329,8 +329,33 @@ impl CudaBackend {
             self.step(batch)?;
         }
         let settled = self.is_settled(batch);
-        let Prepared { shape, filled } = self.prepare(batch, settled)?;
-        if !filled {
+        let prepared = self.prepare(batch, settled)?;
+        self.time_prepared(prepared, repeats)
+    }
+
+    /// [`CudaBackend::time_steps`] of a step that was prepared and whose adapters are all there. Ranks that
+    /// add up what they have do it together.
+    ///
+    /// # Errors
+    /// As there.
+    pub(super) fn time_prepared(
+        &mut self,
+        step: Prepared,
+        repeats: usize,
+    ) -> Result<Vec<f64>, StepError> {
+        match self.end.clone() {
+            None => self.time_alone(step, repeats),
+            Some(end) => together(&*end, || self.time_alone(step, repeats)),
+        }
+    }
+
+    fn time_alone(
+        &mut self,
+        Prepared { shape, filled }: Prepared,
+        repeats: usize,
+    ) -> Result<Vec<f64>, StepError> {
+        let single = shape.row_tiles == 0 && shape.embedded == 0;
+        if !single || shape.wanted > self.work.logit_rows {
             return Err(DeviceError::Unsupported("way to repeat this step").into());
         }
         let device = Arc::clone(&self.device);
@@ -338,7 +363,11 @@ impl CudaBackend {
         let mut seconds = Vec::with_capacity(repeats);
         for _ in 0..repeats {
             let start = Event::record(&device, Stream::Compute)?;
-            launch_filled(&forward, &device, graphs, &shape)?;
+            if filled {
+                launch_filled(&forward, &device, graphs, &shape)?;
+            } else {
+                launch_whole(&forward, &shape)?;
+            }
             let end = Event::record(&device, Stream::Compute)?;
             end.wait()?;
             seconds.push(start.seconds_until(&end)?);
@@ -358,6 +387,12 @@ fn await_layer(arena: &Arena, batch: &StepBatch, layer: usize) -> Result<(), Ste
     Ok(())
 }
 
+/// Launches a step whose adapters are all there and whose logits fit.
+fn launch_whole(forward: &Forward<'_>, shape: &StepShape) -> Result<(), DeviceError> {
+    forward.layers(shape, |_| ())?;
+    forward.logits(0, shape.wanted)
+}
+
 /// Launches a step whose shape may be written down.
 fn launch_filled(
     forward: &Forward<'_>,
@@ -365,10 +400,7 @@ fn launch_filled(
     graphs: &mut Graphs,
     shape: &StepShape,
 ) -> Result<(), DeviceError> {
-    let whole = || -> Result<(), DeviceError> {
-        forward.layers(shape, |_| ())?;
-        forward.logits(0, shape.wanted)
-    };
+    let whole = || launch_whole(forward, shape);
     match graphs.way(shape) {
         Way::Plain => whole(),
         // SAFETY: what the graph uses lives as long as the backend, and nothing of it moves.

@@ -4,9 +4,9 @@
 
 use super::calls::FillRandom;
 use super::codes::{Codes, HostCodes, BLOCKS};
-use super::device::{Device, DeviceError, Kernels, Memory, Stream};
+use super::device::{Device, DeviceError, Memory, Stream};
 use super::launch::Address;
-use super::sources::Storage;
+use super::sources::{Options, Storage};
 use crate::backend::parallel::Shard;
 use crate::error::EngineError;
 use crate::panels::Bf16;
@@ -300,16 +300,16 @@ impl Filler for FromBase<'_> {
 }
 
 /// Fills a model with uniform values from a seed, on the device: norms with ones.
-pub struct FromSeed<'a> {
-    /// The kernels, for the model's storage.
-    pub kernels: &'a dyn Kernels,
+pub struct FromSeed {
+    /// Which kernels: those of the model's storage, on whatever device a part goes to.
+    pub compiled: Options,
     /// Has an output projection of its own.
     pub lm_head: bool,
     /// The seed.
     pub seed: u64,
 }
 
-impl Filler for FromSeed<'_> {
+impl Filler for FromSeed {
     fn has(&self, part: Part) -> bool {
         match part {
             Part::LmHead => self.lm_head,
@@ -336,8 +336,9 @@ impl Filler for FromSeed<'_> {
             middle,
             spread,
         };
+        let kernels = place.memory.device().load(&self.compiled)?;
         // SAFETY: `at` has checked that the values fit into the memory, which the model keeps.
-        unsafe { self.kernels.launch(Stream::Compute, &call) }?;
+        unsafe { kernels.launch(Stream::Compute, &call) }?;
         Ok(())
     }
 }

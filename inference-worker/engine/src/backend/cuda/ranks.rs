@@ -88,6 +88,37 @@ impl CudaRanks {
         self.pages
     }
 
+    /// Sets the arenas to zeros, as [`CudaBackend::clear_arena`] does.
+    ///
+    /// # Errors
+    /// When a device fails.
+    pub fn clear_arena(&mut self) -> Result<(), DeviceError> {
+        self.ranks
+            .iter()
+            .try_for_each(|rank| lock(rank).clear_arena())
+    }
+
+    /// Computes a step of single rows `repeats` times and gives the seconds that the slowest rank's device
+    /// took for each, as [`CudaBackend::time_steps`] does.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn time_steps(&mut self, batch: &StepBatch, repeats: usize) -> Result<Vec<f64>, StepError> {
+        for _ in 0..2 {
+            self.step(batch)?;
+        }
+        let settled = self.ranks.iter().all(|rank| lock(rank).is_settled(batch));
+        let prepared = self.on_all(|_, rank| rank.prepare(batch, settled))?;
+        let of_ranks = self.on_all(|number, rank| rank.time_prepared(prepared[number], repeats))?;
+        let mut slowest = vec![0.0; repeats];
+        for seconds in of_ranks {
+            for (slowest, seconds) in slowest.iter_mut().zip(seconds) {
+                *slowest = f64::max(*slowest, seconds);
+            }
+        }
+        Ok(slowest)
+    }
+
     /// Does something on all ranks at once, each on its own thread. Gives the results in order of rank, or
     /// the error that says most.
     fn on_all<T: Send>(

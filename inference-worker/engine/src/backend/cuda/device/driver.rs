@@ -8,7 +8,7 @@ use super::nccl::{Member, NcclRank};
 use super::{Address, Blas, Call, Device, DeviceError, DeviceFacts, DeviceRank, Kernels, Stream};
 use crate::backend::cuda::compiler::{Compiler, Target};
 use crate::backend::cuda::cubins::CubinCache;
-use crate::backend::cuda::sources::{Options, SOURCES};
+use crate::backend::cuda::sources::{Options, Source, SOURCES};
 use cudarc::driver::result::{self, DriverError};
 use cudarc::driver::sys;
 use std::any::Any;
@@ -135,17 +135,28 @@ impl Driver {
         Ok(u32::try_from(count).unwrap_or(0))
     }
 
+    /// What a GPU is, without opening it: what goes wrong on it later does not reach this process.
+    ///
+    /// # Errors
+    /// When there is no driver, or no such device.
+    pub fn describe(ordinal: u32) -> Result<DeviceFacts, DeviceError> {
+        facts(Self::device(ordinal)?)
+    }
+
+    fn device(ordinal: u32) -> Result<sys::CUdevice, DeviceError> {
+        let count = Self::count()?;
+        if ordinal >= count {
+            return Err(DeviceError::NoDevice { ordinal, count });
+        }
+        result::device::get(ordinal as c_int).map_err(refused("opening the device"))
+    }
+
     /// Opens a GPU. Its kernels are compiled at [`Device::load`], and kept in the user's cache folder.
     ///
     /// # Errors
     /// When there is no driver, no such device or no compiler.
     pub fn open(ordinal: u32) -> Result<Self, DeviceError> {
-        let count = Self::count()?;
-        if ordinal >= count {
-            return Err(DeviceError::NoDevice { ordinal, count });
-        }
-        let device =
-            result::device::get(ordinal as c_int).map_err(refused("opening the device"))?;
+        let device = Self::device(ordinal)?;
         let facts = facts(device)?;
         new_enough(&facts)?;
         let context = Arc::new(Context::open(device)?);
@@ -228,11 +239,7 @@ impl Device for Driver {
             return Ok(Arc::clone(kernels) as Arc<dyn Kernels>);
         }
         self.context.bind()?;
-        let mut kernels = LoadedKernels {
-            context: Arc::clone(&self.context),
-            modules: Vec::new(),
-            functions: HashMap::new(),
-        };
+        let mut kernels = LoadedKernels::new(&self.context);
         for source in SOURCES {
             let cubin = self.compiler.compile(source, options, self.target())?;
             kernels.add(&cubin, source.kernels)?;
@@ -240,6 +247,16 @@ impl Device for Driver {
         let kernels = Arc::new(kernels);
         loaded.insert(*options, Arc::clone(&kernels));
         Ok(kernels)
+    }
+
+    fn load_each(&self, options: &Options) -> Vec<(&'static str, Result<(), DeviceError>)> {
+        let one = |source: &Source| {
+            self.context.bind()?;
+            let cubin = self.compiler.compile(source, options, self.target())?;
+            LoadedKernels::new(&self.context).add(&cubin, source.kernels)
+        };
+        let each = SOURCES.iter();
+        each.map(|source| (source.name, one(source))).collect()
     }
 
     fn blas(&self) -> Result<&dyn Blas, DeviceError> {
@@ -463,6 +480,14 @@ unsafe impl Send for LoadedKernels {}
 unsafe impl Sync for LoadedKernels {}
 
 impl LoadedKernels {
+    fn new(context: &Arc<Context>) -> Self {
+        Self {
+            context: Arc::clone(context),
+            modules: Vec::new(),
+            functions: HashMap::new(),
+        }
+    }
+
     fn add(&mut self, cubin: &[u8], kernels: &[&'static str]) -> Result<(), DeviceError> {
         // SAFETY: the compiler's output, whole, as the cache checks. The driver reads its length from it.
         let module = unsafe { result::module::load_data(cubin.as_ptr().cast()) }

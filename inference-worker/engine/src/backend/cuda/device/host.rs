@@ -357,6 +357,10 @@ impl Communicator for HostRank {
 }
 
 impl DeviceRank for HostRank {
+    fn name(&self) -> String {
+        "sums of threads of this process".to_owned()
+    }
+
     fn is_capturable(&self) -> bool {
         true
     }

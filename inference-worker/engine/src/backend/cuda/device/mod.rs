@@ -161,6 +161,12 @@ pub trait Device: Any + fmt::Debug + Send + Sync {
     /// When they do not compile or do not load.
     fn load(&self, options: &Options) -> Result<Arc<dyn Kernels>, DeviceError>;
 
+    /// Makes each file of the kernels ready by itself, and says how that went: a file that does not compile
+    /// does not keep one from hearing of the others.
+    fn load_each(&self, options: &Options) -> Vec<(&'static str, Result<(), DeviceError>)> {
+        vec![("all", self.load(options).map(drop))]
+    }
+
     /// Fast matrix products, whose bits may depend on the number of rows.
     ///
     /// # Errors
@@ -348,6 +354,9 @@ impl DeviceValues {
 
 /// A device's end of a group of ranks. What it exchanges is queued on the compute stream.
 pub trait DeviceRank: Communicator<Buffer = DeviceValues> {
+    /// What adds up, with its version.
+    fn name(&self) -> String;
+
     /// Whether what is queued may be written down in a graph.
     fn is_capturable(&self) -> bool;
 

@@ -34,6 +34,7 @@ const BFLOAT16: c_int = 9;
 
 type GetVersion = unsafe extern "C" fn(*mut c_int) -> c_int;
 type GetErrorString = unsafe extern "C" fn(c_int) -> *const c_char;
+type GetLastError = unsafe extern "C" fn(Comm) -> *const c_char;
 type CommInitAll = unsafe extern "C" fn(*mut Comm, c_int, *const c_int) -> c_int;
 type CommEnd = unsafe extern "C" fn(Comm) -> c_int;
 type AllReduce = unsafe extern "C" fn(
@@ -48,7 +49,10 @@ type AllReduce = unsafe extern "C" fn(
 
 /// The library's functions.
 struct Nccl {
+    version: c_int,
     get_error_string: GetErrorString,
+    /// Of 2.13 and later.
+    get_last_error: Option<GetLastError>,
     comm_init_all: CommInitAll,
     comm_abort: CommEnd,
     comm_destroy: CommEnd,
@@ -102,8 +106,13 @@ impl Nccl {
             };
         }
         let get_version = function!(GetVersion, b"ncclGetVersion");
-        let nccl = Self {
+        let mut nccl = Self {
+            version: 0,
             get_error_string: function!(GetErrorString, b"ncclGetErrorString"),
+            // SAFETY: as above.
+            get_last_error: unsafe { library.get::<GetLastError>(b"ncclGetLastError") }
+                .ok()
+                .map(|function| *function),
             comm_init_all: function!(CommInitAll, b"ncclCommInitAll"),
             comm_abort: function!(CommEnd, b"ncclCommAbort"),
             comm_destroy: function!(CommEnd, b"ncclCommDestroy"),
@@ -123,6 +132,7 @@ impl Nccl {
                 ),
             });
         }
+        nccl.version = version;
         Ok(nccl)
     }
 
@@ -132,10 +142,17 @@ impl Nccl {
         }
         // SAFETY: the library gives a text that ends with a zero and stays, whatever the number.
         let text = unsafe { CStr::from_ptr((self.get_error_string)(result)) };
-        Err(DeviceError::Refused {
-            what,
-            reason: format!("NCCL: {}", text.to_string_lossy()),
-        })
+        let mut reason = format!("NCCL: {}", text.to_string_lossy());
+        if let Some(get_last_error) = self.get_last_error {
+            // SAFETY: as above; the error is of this process, so no communicator is needed.
+            let text = unsafe { get_last_error(std::ptr::null_mut()) };
+            if !text.is_null() {
+                // SAFETY: as above.
+                let text = unsafe { CStr::from_ptr(text) };
+                reason = format!("{reason}: {}", text.to_string_lossy().trim());
+            }
+        }
+        Err(DeviceError::Refused { what, reason })
     }
 }
 
@@ -306,6 +323,13 @@ impl Communicator for NcclRank {
 }
 
 impl DeviceRank for NcclRank {
+    fn name(&self) -> String {
+        // As the library numbers itself since 2.9.
+        let version = self.group.nccl.version;
+        let (major, minor) = (version / 10_000, version / 100 % 100);
+        format!("NCCL {major}.{minor}.{}", version % 100)
+    }
+
     /// NCCL says that its operations may be; that it is right here was never tried on GPUs.
     fn is_capturable(&self) -> bool {
         false
@@ -468,6 +492,7 @@ mod tests {
         });
         assert_eq!((ranks[3].rank(), ranks[3].ranks()), (3, 4));
         assert!(!ranks[0].is_exact());
+        assert_eq!(ranks[0].name(), "NCCL 2.28.9");
         drop(ranks);
         assert_eq!((ended(false), ended(true)), (4, 0));
     }
@@ -511,6 +536,20 @@ mod tests {
         }
         let text = DeviceError::NoNccl.to_string();
         assert!(text.starts_with("libnccl not found: install"), "{text}");
+    }
+
+    /// Needs the library, not a GPU.
+    #[test]
+    fn the_library_itself_should_have_the_functions_that_are_looked_up() {
+        let Some(path) = std::env::var_os(LIBRARY_VARIABLE) else {
+            println!("skipped: no NCCL is named");
+            return;
+        };
+        let nccl = Nccl::at(Path::new(&path)).unwrap();
+        assert!(nccl.version >= OLDEST && nccl.get_last_error.is_some());
+        // `ncclInvalidArgument`, whose text is the library's own.
+        let refused = nccl.done("asking", 4).unwrap_err().to_string();
+        assert!(refused.contains("invalid argument"), "{refused}");
     }
 
     #[test]

@@ -1,5 +1,5 @@
-//! The self-test of a device ([`whole`]): checks of every kernel, models against transformers and PEFT
-//! ([`goldens`]), and speed ([`speed`]).
+//! The self-test of devices ([`whole`]) in stages ([`stages`]): checks of every kernel, models against
+//! transformers and PEFT (`goldens`), several devices together (`ranks`), and speed ([`speed`]).
 //!
 //! Checks of every kernel are against a reference in f64, the same on the CPU in tests and on a GPU in
 //! `openledger-worker gpu-selftest`.
@@ -12,17 +12,22 @@ mod attention;
 mod bench;
 pub mod fixtures;
 mod gemm;
-pub mod goldens;
+mod goldens;
 mod lora;
 mod norm;
 pub mod number;
 pub mod on_device;
 mod quantise;
+mod ranks;
 pub mod report;
 mod rope;
 mod rows;
 mod sampling;
+pub mod scale;
 pub mod speed;
+pub mod stages;
+mod subject;
+mod sums;
 mod tensor;
 pub mod whole;
 

@@ -4,8 +4,8 @@
 //! same work whatever they are. Times of steps are the device's own, without the copy of logits to the
 //! host, which is measured beside them.
 
-use super::report::{Figure, Outcome, Side};
-use super::whole::guarded;
+use super::report::{Figure, Finding, Side};
+use super::scale::Scale;
 use crate::adapters::image::AdapterImage;
 use crate::adapters::slab::DeviceAdapter;
 use crate::adapters::AdapterId;
@@ -13,11 +13,11 @@ use crate::backend::cuda::arena::page_bytes;
 use crate::backend::cuda::calls::PageCopy;
 use crate::backend::cuda::device::{Device, Event, Memory, Stream};
 use crate::backend::cuda::model::FromSeed;
-use crate::backend::cuda::{CudaBackend, CudaOptions, DeviceChoice, Options, Room, Storage};
+use crate::backend::cuda::{CudaBackend, CudaOptions, DeviceChoice, Options, Room};
 use crate::backend::{Backend, Copier, StepBatch};
 use crate::kv::pages_for;
 use crate::lora::LoraBatch;
-use openledger_model::{Adapter, Family, LoraConfig, ModelConfig, Site, Targets};
+use openledger_model::{Adapter, LoraConfig, Site, Targets};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::Arc;
@@ -25,8 +25,11 @@ use std::time::Instant;
 
 type Failure = Box<dyn std::error::Error + Send + Sync>;
 
+/// Where figures go.
+type Figures<'a> = &'a mut dyn FnMut(Figure);
+
 /// Rank of the adapters.
-const RANK: usize = 16;
+pub(super) const RANK: usize = 16;
 
 /// Matrices of attention.
 const ATTENTION: [Site; 4] = [Site::Q, Site::K, Site::V, Site::O];
@@ -34,61 +37,53 @@ const ATTENTION: [Site; 4] = [Site::Q, Site::K, Site::V, Site::O];
 /// Bytes of a piece of the memory that is copied to measure bandwidth.
 const PIECE: usize = 1 << 20;
 
-/// What is measured.
-#[derive(Clone, Debug)]
-pub struct Scale {
-    /// The model's shapes.
-    pub config: ModelConfig,
-    /// How it is stored.
-    pub storage: Storage,
-    /// Whether matrix products are the engine's own.
-    pub deterministic: bool,
-    /// Tokens of each context.
-    pub context: usize,
-    /// Sizes of the batches of the base alone.
-    pub batches: Vec<usize>,
-    /// Most different adapters.
-    pub adapters: usize,
-    /// Repeats of each step.
-    pub repeats: usize,
-    /// Bytes that are copied to measure bandwidth.
-    pub bandwidth_bytes: usize,
+/// What is measured by itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Measurement {
+    /// Bandwidth of the device's memory.
+    Memory,
+    /// Steps of the base alone.
+    Decode,
+    /// Steps with adapters.
+    Adapters,
+    /// Bringing adapters to the device.
+    Loading,
+    /// Steps while adapters are brought.
+    UnderLoads,
+    /// How many adapters fit.
+    Residency,
+    /// What the deterministic mode costs.
+    Deterministic,
 }
 
-impl Scale {
-    /// The shapes of Llama 3.1 8B in BF16, contexts of 512 tokens.
-    pub fn llama_8b() -> Self {
-        Self {
-            config: ModelConfig {
-                family: Family::Llama,
-                vocab_size: 128_256,
-                hidden_size: 4096,
-                intermediate_size: 14_336,
-                num_hidden_layers: 32,
-                num_attention_heads: 32,
-                num_key_value_heads: 8,
-                head_dim: 128,
-                rms_norm_eps: 1e-5,
-                rope_theta: 500_000.0,
-                rope_scaling: None,
-                max_position_embeddings: 8192,
-                tie_word_embeddings: false,
-                bos_token_id: None,
-                eos_token_ids: Vec::new(),
-            },
-            storage: Storage::Bf16,
-            deterministic: false,
-            context: 512,
-            batches: vec![1, 8, 32, 64],
-            adapters: 64,
-            repeats: 50,
-            bandwidth_bytes: 2 << 30,
+impl Measurement {
+    /// All of them, what matters most first.
+    pub const ALL: [Self; 7] = [
+        Self::Memory,
+        Self::Decode,
+        Self::Adapters,
+        Self::Loading,
+        Self::UnderLoads,
+        Self::Residency,
+        Self::Deterministic,
+    ];
+
+    /// Its name.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Memory => "memory",
+            Self::Decode => "decode",
+            Self::Adapters => "adapters",
+            Self::Loading => "loading",
+            Self::UnderLoads => "under-loads",
+            Self::Residency => "residency",
+            Self::Deterministic => "deterministic",
         }
     }
 }
 
 /// The middle one.
-fn median(mut values: Vec<f64>) -> f64 {
+pub(super) fn median(mut values: Vec<f64>) -> f64 {
     quantile(&mut values, 0.5)
 }
 
@@ -102,62 +97,42 @@ fn quantile(values: &mut [f64], share: f64) -> f64 {
         .unwrap_or(f64::NAN)
 }
 
-/// Measures everything. What is measured goes to `figures`; parts that broke off are given back, and the
-/// others went on.
+/// Measures one thing. What was measured goes to `found` as soon as it is known.
 ///
 /// # Errors
-/// When the model cannot be made: nothing can be measured then.
+/// When the device fails, or the model cannot be made.
 pub fn measure(
     device: &Arc<dyn Device>,
     scale: &Scale,
+    what: Measurement,
     folder: &Path,
-    figures: &mut Vec<Figure>,
-    progress: &mut dyn FnMut(&str),
-) -> Result<Vec<Outcome>, Failure> {
-    let mut broken = Vec::new();
-    let mut part = |name: &str, result: Result<(), String>| {
-        if let Err(found) = result {
-            broken.push(Outcome {
-                part: name.to_owned(),
-                found,
-                passed: false,
-            });
+    found: &mut dyn FnMut(Finding),
+) -> Result<(), Failure> {
+    let (scale, note) = scale.fitted(device.free_bytes()?)?;
+    let note = note.filter(|_| what == Measurement::Memory);
+    note.into_iter().for_each(|note| found(Finding::Note(note)));
+    let figures = &mut |figure| found(Finding::measured(figure));
+    match what {
+        Measurement::Memory => {
+            let measured = memory_bandwidth(device, &scale)? / 1e12;
+            let name = "bandwidth of the device's memory, measured by copying";
+            figures(Figure::plain(name, measured, "TB/s"));
+            Ok(())
         }
-    };
-    progress("bandwidth of the device's memory");
-    let mut bandwidth = None;
-    let measured = guarded(|| memory_bandwidth(device, scale));
-    part(
-        "bandwidth",
-        measured.map(|measured| {
-            bandwidth = Some(measured);
-            figures.push(Figure {
-                name: "bandwidth of the device's memory, measured by copying".to_owned(),
-                achieved: measured / 1e12,
-                unit: "TB/s",
-                bar: None,
-            });
-        }),
-    );
-    progress("a model with random weights");
-    let mut bench = Bench::new(device, scale)?;
-    progress("decode");
-    part("decode", guarded(|| bench.decode(bandwidth, figures)));
-    progress("decode with adapters");
-    part("adapters", guarded(|| bench.adapters(figures)));
-    progress("loading adapters");
-    part("loading", guarded(|| bench.loading(figures)));
-    part("cold loading", guarded(|| bench.cold(folder, figures)));
-    progress("decode while adapters are loaded");
-    part("decode under loads", guarded(|| bench.under_loads(figures)));
-    part("residency", guarded(|| bench.residency(figures)));
-    drop(bench);
-    progress("decode in the deterministic mode");
-    part(
-        "deterministic mode",
-        guarded(|| price_of_determinism(device, scale, figures)),
-    );
-    Ok(broken)
+        Measurement::Decode => {
+            let bandwidth = memory_bandwidth(device, &scale).ok();
+            Bench::new(device, &scale)?.decode(bandwidth, figures)
+        }
+        Measurement::Adapters => Bench::new(device, &scale)?.adapters(figures),
+        Measurement::Loading => {
+            let mut bench = Bench::new(device, &scale)?;
+            bench.loading(figures)?;
+            bench.cold(folder, figures)
+        }
+        Measurement::UnderLoads => Bench::new(device, &scale)?.under_loads(figures),
+        Measurement::Residency => Bench::new(device, &scale)?.residency(figures),
+        Measurement::Deterministic => price_of_determinism(device, &scale, figures),
+    }
 }
 
 /// What the deterministic mode costs: a step of the usual mode over one of the deterministic mode, the two
@@ -165,7 +140,7 @@ pub fn measure(
 fn price_of_determinism(
     device: &Arc<dyn Device>,
     scale: &Scale,
-    figures: &mut Vec<Figure>,
+    figures: Figures<'_>,
 ) -> Result<(), Failure> {
     let quarter = |deterministic| {
         let mut scale = scale.clone();
@@ -182,10 +157,10 @@ fn price_of_determinism(
         for _ in 0..5 {
             ratios.push(usual.step_seconds(rows, &[])? / fixed.step_seconds(rows, &[])?);
         }
-        figures.push(Figure {
+        figures(Figure {
             name: format!("decode, deterministic mode / usual mode, batch {rows}"),
             achieved: median(ratios),
-            unit: "",
+            unit: "".to_owned(),
             bar: None,
         });
     }
@@ -225,6 +200,35 @@ fn memory_bandwidth(device: &Arc<dyn Device>, scale: &Scale) -> Result<f64, Fail
     Ok(2.0 * pieces as f64 * PIECE as f64 / median(seconds))
 }
 
+/// A step of `rows` sequences whose contexts are full, the adapters taking turns.
+pub(super) fn full_contexts(
+    scale: &Scale,
+    rows: usize,
+    adapters: &[Arc<DeviceAdapter>],
+) -> StepBatch {
+    let pages = pages_for(scale.context) as u32;
+    let mut entries: Vec<usize> = (0..rows).collect();
+    let adapter = |row: usize| match adapters.len() {
+        0 => None,
+        count => adapters.get(row % count),
+    };
+    let lora = LoraBatch::group(&mut entries, |row| adapter(*row), |_| 1);
+    let rows = rows as u32;
+    StepBatch {
+        tokens: (0..rows)
+            .map(|row| row % scale.config.vocab_size as u32)
+            .collect(),
+        positions: vec![scale.context as u32 - 1; rows as usize],
+        sequences: (0..rows).collect(),
+        tables: (0..rows)
+            .map(|row| (row * pages..(row + 1) * pages).collect())
+            .collect(),
+        wanted: (0..rows).collect(),
+        embedded: Vec::new(),
+        lora,
+    }
+}
+
 /// A backend, and images of one adapter for all matrices and one for those of attention.
 struct Bench<'a> {
     scale: &'a Scale,
@@ -239,26 +243,10 @@ impl<'a> Bench<'a> {
     fn new(device: &Arc<dyn Device>, scale: &'a Scale) -> Result<Self, Failure> {
         let config = &scale.config;
         let page_bytes = page_bytes(config, scale.storage);
-        let most = scale
-            .batches
-            .iter()
-            .copied()
-            .max()
-            .unwrap_or(1)
-            .max(scale.adapters);
+        let most = scale.rows();
         let kv_pages = u32::try_from(most * pages_for(scale.context))?;
         // Room for one adapter more than are used at once: that which is loaded meanwhile.
-        let weights = RANK
-            * Site::ALL
-                .map(|site| {
-                    let (outputs, inputs) = site.shape(config);
-                    outputs + inputs
-                })
-                .iter()
-                .sum::<usize>();
-        let adapter = weights * config.num_hidden_layers * scale.storage.bytes();
-        let slab = adapter.div_ceil(page_bytes) + 2;
-        let pages = kv_pages + u32::try_from((scale.adapters + 1) * slab)?;
+        let pages = kv_pages + u32::try_from((scale.adapters + 1) * scale.slab_pages())?;
         let options = CudaOptions {
             devices: vec![DeviceChoice::Open(Arc::clone(device))],
             storage: scale.storage,
@@ -266,12 +254,11 @@ impl<'a> Bench<'a> {
             tensor_cores: !scale.deterministic,
             graphs: true,
         };
-        let kernels = device.load(&Options {
-            storage: scale.storage,
-            head_dim: config.head_dim as u32,
-        })?;
         let mut filler = FromSeed {
-            kernels: &*kernels,
+            compiled: Options {
+                storage: scale.storage,
+                head_dim: config.head_dim as u32,
+            },
             lm_head: !config.tie_word_embeddings,
             seed: 1,
         };
@@ -327,29 +314,8 @@ impl<'a> Bench<'a> {
             .collect()
     }
 
-    /// A step of `rows` sequences whose contexts are full, the adapters taking turns.
     fn batch(&self, rows: usize, adapters: &[Arc<DeviceAdapter>]) -> StepBatch {
-        let pages = pages_for(self.scale.context) as u32;
-        let mut entries: Vec<usize> = (0..rows).collect();
-        let adapter = |row: usize| match adapters.len() {
-            0 => None,
-            count => adapters.get(row % count),
-        };
-        let lora = LoraBatch::group(&mut entries, |row| adapter(*row), |_| 1);
-        let rows = rows as u32;
-        StepBatch {
-            tokens: (0..rows)
-                .map(|row| row % self.scale.config.vocab_size as u32)
-                .collect(),
-            positions: vec![self.scale.context as u32 - 1; rows as usize],
-            sequences: (0..rows).collect(),
-            tables: (0..rows)
-                .map(|row| (row * pages..(row + 1) * pages).collect())
-                .collect(),
-            wanted: (0..rows).collect(),
-            embedded: Vec::new(),
-            lora,
-        }
+        full_contexts(self.scale, rows, adapters)
     }
 
     fn step_seconds(
@@ -367,20 +333,20 @@ impl<'a> Bench<'a> {
         (self.backend.step_bytes() + rows * self.scale.context * token) as f64
     }
 
-    fn decode(&mut self, bandwidth: Option<f64>, figures: &mut Vec<Figure>) -> Result<(), Failure> {
+    fn decode(&mut self, bandwidth: Option<f64>, figures: Figures<'_>) -> Result<(), Failure> {
         for rows in self.scale.batches.clone() {
             let seconds = self.step_seconds(rows, &[])?;
-            figures.push(Figure {
+            figures(Figure {
                 name: format!("base decode, batch {rows}"),
                 achieved: rows as f64 / seconds,
-                unit: "tok/s",
+                unit: "tok/s".to_owned(),
                 bar: None,
             });
             if let Some(bandwidth) = bandwidth {
-                figures.push(Figure {
+                figures(Figure {
                     name: format!("base decode, batch {rows}: bytes read per second / bandwidth"),
                     achieved: self.base_bytes(rows) / seconds / bandwidth,
-                    unit: "",
+                    unit: "".to_owned(),
                     bar: Some((Side::Above, 0.70)),
                 });
             }
@@ -391,17 +357,17 @@ impl<'a> Bench<'a> {
                 self.backend.step(&batch)?;
                 whole.push(started.elapsed().as_secs_f64());
             }
-            figures.push(Figure {
+            figures(Figure {
                 name: format!("base decode, batch {rows}, with the logits copied to the host"),
                 achieved: rows as f64 / median(whole),
-                unit: "tok/s",
+                unit: "tok/s".to_owned(),
                 bar: None,
             });
         }
         Ok(())
     }
 
-    fn adapters(&mut self, figures: &mut Vec<Figure>) -> Result<(), Failure> {
+    fn adapters(&mut self, figures: Figures<'_>) -> Result<(), Failure> {
         let most = self.scale.adapters;
         let batch = self.scale.batches.iter().copied().max().unwrap_or(1);
         // All matrices: one, few, many, and as many as rows.
@@ -423,13 +389,13 @@ impl<'a> Bench<'a> {
             let near_base = if all { distinct <= 8 } else { rows <= 32 };
             let bar = if near_base { 0.90 } else { 0.90 * ceiling };
             let matrices = if all { "all linear" } else { "q,k,v,o" };
-            figures.push(Figure {
+            figures(Figure {
                 name: format!(
                     "batch {rows}, {distinct} adapters r{RANK} {matrices} / base alone (ceiling \
                      {ceiling:.3})"
                 ),
                 achieved: base / seconds,
-                unit: "",
+                unit: "".to_owned(),
                 bar: Some((Side::Above, bar)),
             });
         }
@@ -437,7 +403,7 @@ impl<'a> Bench<'a> {
     }
 
     /// Host memory to the device.
-    fn loading(&mut self, figures: &mut Vec<Figure>) -> Result<(), Failure> {
+    fn loading(&mut self, figures: Figures<'_>) -> Result<(), Failure> {
         for (image, bar) in [(&self.attention, 5.0), (&self.all, 10.0)] {
             let mut milliseconds = Vec::new();
             for _ in 0..self.scale.repeats.min(20) {
@@ -445,13 +411,13 @@ impl<'a> Bench<'a> {
                 self.resident(image, 1)?;
                 milliseconds.push(started.elapsed().as_secs_f64() * 1e3);
             }
-            figures.push(Figure {
+            figures(Figure {
                 name: format!(
                     "host memory to device, {:.0} MB",
                     image.table().bytes() as f64 / 1e6
                 ),
                 achieved: median(milliseconds),
-                unit: "ms",
+                unit: "ms".to_owned(),
                 bar: Some((Side::Below, bar)),
             });
         }
@@ -459,7 +425,7 @@ impl<'a> Bench<'a> {
     }
 
     /// From files to the device. They have just been written, so the system may have them in memory.
-    fn cold(&mut self, folder: &Path, figures: &mut Vec<Figure>) -> Result<(), Failure> {
+    fn cold(&mut self, folder: &Path, figures: Figures<'_>) -> Result<(), Failure> {
         let config = &self.scale.config;
         let names = ATTENTION.map(|site| {
             let module = site.module();
@@ -478,17 +444,17 @@ impl<'a> Bench<'a> {
             milliseconds.push(started.elapsed().as_secs_f64() * 1e3);
             bytes = image.table().bytes();
         }
-        figures.push(Figure {
+        figures(Figure {
             name: format!("files to device, {:.0} MB", bytes as f64 / 1e6),
             achieved: median(milliseconds),
-            unit: "ms",
+            unit: "ms".to_owned(),
             bar: Some((Side::Below, 100.0)),
         });
         Ok(())
     }
 
     /// Time between tokens while another thread loads adapters without a pause.
-    fn under_loads(&mut self, figures: &mut Vec<Figure>) -> Result<(), Failure> {
+    fn under_loads(&mut self, figures: Figures<'_>) -> Result<(), Failure> {
         let rows = self.scale.batches.iter().copied().max().unwrap_or(1);
         let batch = self.batch(rows, &[]);
         let steps = 4 * self.scale.repeats;
@@ -517,33 +483,33 @@ impl<'a> Bench<'a> {
             let loads = loading.join().map_err(|_| "loading panicked".to_owned())?;
             Ok::<_, Failure>((timed?, loads?))
         })?;
-        figures.push(Figure {
+        figures(Figure {
             name: format!(
                 "batch {rows}: p99 of a step while {loads} adapters were loaded / without"
             ),
             achieved: quantile(&mut loaded, 0.99) / quantile(&mut alone, 0.99),
-            unit: "",
+            unit: "".to_owned(),
             bar: Some((Side::Below, 1.2)),
         });
         Ok(())
     }
 
-    fn residency(&mut self, figures: &mut Vec<Figure>) -> Result<(), Failure> {
+    fn residency(&mut self, figures: Figures<'_>) -> Result<(), Failure> {
         let free = self.backend.device().free_bytes()?;
         let arena = self.backend.pages() as usize * self.page_bytes;
         for (image, matrices) in [(&self.all, "all linear"), (&self.attention, "q,k,v,o")] {
             let bytes = image.table().bytes();
             let slab = self.slab_pages(image) as usize * self.page_bytes;
-            figures.push(Figure {
+            figures(Figure {
                 name: format!("bytes of an adapter r{RANK} {matrices} / bytes of its pages"),
                 achieved: bytes as f64 / slab as f64,
-                unit: "",
+                unit: "".to_owned(),
                 bar: Some((Side::Above, 0.95)),
             });
-            figures.push(Figure {
+            figures(Figure {
                 name: format!("adapters r{RANK} {matrices} that fit beside the weights"),
                 achieved: ((free + arena) / slab) as f64,
-                unit: "",
+                unit: "".to_owned(),
                 bar: None,
             });
         }
