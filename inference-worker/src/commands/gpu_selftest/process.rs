@@ -86,10 +86,13 @@ fn say(line: &Line) {
     }
 }
 
+/// What runs a stage from a part on.
+type Start = Box<dyn Fn(&Stage, usize) -> Command>;
+
 /// Runs stages as processes.
 pub struct Processes {
-    /// What runs a stage from a part on.
-    pub command: Box<dyn Fn(&Stage, usize) -> Command>,
+    /// Makes the process of a stage that begins with a part.
+    pub command: Start,
     /// How long nothing may be heard of one.
     pub silence: Duration,
 }
