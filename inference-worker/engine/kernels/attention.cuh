@@ -104,12 +104,29 @@ __device__ inline void attend_chunk(Attention<Q>& shared, float (&sums)[Q][DIMS]
             sums[i][j] = 0.0f;
         }
         if (d < HEAD_DIM) {
-            for (u32 token = first; token < end; token++) {
-                u64 at = key_index(pages, page_stride, kv_head, token) + value_offset(kv_heads) + d;
-                float value = to_float(kv[at]);
+            // A page at a time, all its values on their way before the first is needed. Chunks begin with a
+            // page. The order of the sum is that of the tokens all the same.
+            for (u32 token = first; token < end; token += PAGE_TOKENS) {
+                const Scalar* value = kv + key_index(pages, page_stride, kv_head, token) +
+                                      value_offset(kv_heads) + d;
+                u32 count = end - token;
+                Scalar page[PAGE_TOKENS];
 #pragma unroll
-                for (int i = 0; i < Q; i++) {
-                    sums[i][j] = fmaf(shared.score[i][token - first], value, sums[i][j]);
+                for (u32 t = 0; t < PAGE_TOKENS; t++) {
+                    if (t < count) {
+                        page[t] = value[t * HEAD_DIM];
+                    }
+                }
+#pragma unroll
+                for (u32 t = 0; t < PAGE_TOKENS; t++) {
+                    if (t < count) {
+                        float of_token = to_float(page[t]);
+#pragma unroll
+                        for (int i = 0; i < Q; i++) {
+                            sums[i][j] =
+                                fmaf(shared.score[i][token - first + t], of_token, sums[i][j]);
+                        }
+                    }
                 }
             }
         }
