@@ -2,10 +2,11 @@
 
 use crate::{
     commands::{bench::args::BenchArgs, gpu_selftest::Gpus, versions::VersionName},
-    device::{DeviceArgs, DeviceName},
+    device::DeviceArgs,
     storage::{Kind, RemoteArgs, StoreArgs},
 };
 use clap::{Args, Parser, Subcommand};
+use openledger_chain::amount::{planck, Unit};
 use std::{net::SocketAddr, path::PathBuf};
 
 /// Serves LoRA adapters on one base model, meters every answer and settles on chain.
@@ -257,6 +258,11 @@ pub struct ServeArgs {
     pub grace: u64,
 }
 
+/// An amount, in planck when it names no unit.
+fn in_planck(text: &str) -> Result<u128, String> {
+    planck(text, Unit::Planck)
+}
+
 /// Options of `join`.
 #[derive(Debug, Args)]
 pub struct JoinArgs {
@@ -269,18 +275,18 @@ pub struct JoinArgs {
     /// File of the service key; made when it does not exist.
     #[arg(long, value_name = "FILE")]
     pub service_key: PathBuf,
-    /// Bond in planck (1 OPEN = 10^12 planck).
-    #[arg(long)]
+    /// Bond, as `12.5 OPEN`; a number alone is planck (1 OPEN = 10^12 planck).
+    #[arg(long, value_name = "AMOUNT", value_parser = in_planck)]
     pub bond: u128,
-    /// Planck sent to the service key for its transaction fees.
-    #[arg(long, default_value_t = 10_000_000_000_000)]
+    /// Sent to the service key for its transaction fees, as `10 OPEN`; a number alone is planck.
+    #[arg(long, value_name = "AMOUNT", value_parser = in_planck, default_value = "10 OPEN")]
     pub fund_service_key: u128,
     /// Address at which consumers reach this worker.
     #[arg(long, value_name = "URL")]
     pub endpoint: String,
     /// What it will compute on, as for `run`: it is announced.
-    #[arg(long, value_name = "DEVICE", default_value = "cpu")]
-    pub device: DeviceName,
+    #[command(flatten)]
+    pub device: DeviceArgs,
     /// Memory for serving, MiB.
     #[arg(long, default_value_t = 1024)]
     pub memory: u32,

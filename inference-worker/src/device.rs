@@ -71,6 +71,23 @@ pub struct DeviceArgs {
 }
 
 impl DeviceArgs {
+    /// The engine's name, as it is announced: version, ranks if there are several, and `det` when an answer has
+    /// the same bits whatever shares a step.
+    ///
+    /// # Errors
+    /// As [`backend`](Self::backend).
+    pub fn engine(&self) -> Result<String, EngineError> {
+        let (_, ranks) = self.backend()?;
+        let mut name = concat!("openledger/", env!("CARGO_PKG_VERSION")).to_owned();
+        if ranks > 1 {
+            name.push_str(&format!(" tp={ranks}"));
+        }
+        if self.deterministic || self.device == DeviceName::Cpu {
+            name.push_str(" det");
+        }
+        Ok(name)
+    }
+
     /// What computes, and by how many ranks.
     ///
     /// # Errors
@@ -126,6 +143,27 @@ mod tests {
             BackendOptions::Cuda(cuda) => format!("{:?}", cuda.devices),
         };
         Ok((devices.replace("Ordinal", ""), ranks))
+    }
+
+    #[test]
+    fn what_is_announced_should_tell_ranks_and_determinism() {
+        let engine = |device: &str, deterministic, tensor_parallel| {
+            let args = DeviceArgs {
+                device: device.parse().unwrap(),
+                deterministic,
+                tensor_parallel,
+            };
+            let name = args.engine().unwrap();
+            // As long as the chain takes.
+            assert!(name.len() <= 32, "{name}");
+            let version = concat!("openledger/", env!("CARGO_PKG_VERSION"));
+            name.strip_prefix(version).unwrap().to_owned()
+        };
+        assert_eq!(engine("cpu", false, None), " det");
+        assert_eq!(engine("cpu", false, Some(2)), " tp=2 det");
+        assert_eq!(engine("cuda", false, None), "");
+        assert_eq!(engine("cuda:0,1", true, None), " tp=2 det");
+        assert_eq!(engine("cuda", true, Some(1024)), " tp=1024 det");
     }
 
     #[test]

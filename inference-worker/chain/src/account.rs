@@ -1,18 +1,35 @@
 //! Accounts.
 
+use base58::ToBase58;
+use blake2::{Blake2b512, Digest};
 use parity_scale_codec::{Decode, Encode};
 use scale_info::TypeInfo;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use std::{fmt, str::FromStr};
 use subxt::utils::AccountId32;
 
-/// An account: an sr25519 public key, or the address of a keyless account. Shown in SS58 (prefix 42).
+/// The prefix of the chain's addresses; its runtime has the same in `System::SS58Prefix`.
+const PREFIX: u16 = 2609;
+
+/// An account: an sr25519 public key, or the address of a keyless account. Shown in SS58 with the chain's
+/// prefix; read with any.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Encode, Decode, TypeInfo)]
 pub struct AccountId(pub [u8; 32]);
 
 impl fmt::Display for AccountId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        AccountId32(self.0).fmt(f)
+        // The two bytes of a prefix above 63.
+        let ident = PREFIX & 0x3fff;
+        let first = 0x40 | ((ident & 0xfc) >> 2) as u8;
+        let second = (ident >> 8) as u8 | ((ident & 3) << 6) as u8;
+        let mut bytes = vec![first, second];
+        bytes.extend_from_slice(&self.0);
+        let checksum = Blake2b512::new()
+            .chain_update(b"SS58PRE")
+            .chain_update(&bytes)
+            .finalize();
+        bytes.extend_from_slice(&checksum[..2]);
+        f.write_str(&bytes.to_base58())
     }
 }
 
@@ -68,6 +85,22 @@ impl<'de> Deserialize<'de> for AccountId {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_account_should_be_shown_as_the_chain_shows_it() {
+        // Alice; as subxt and `openledger-node key inspect` do, with another prefix and with the chain's.
+        let alice: AccountId = "5GrwvaEF5zXb26Fz9rcQpDWS57CtERHpNehXCPcNoHGKutQY"
+            .parse()
+            .unwrap();
+        assert_eq!(
+            alice.to_string(),
+            "abnVoGVhNqrk4k28K3SbHbaHb7A1KozBCQnpErUmx756tUX1r"
+        );
+        assert_eq!(
+            "abnVoGVhNqrk4k28K3SbHbaHb7A1KozBCQnpErUmx756tUX1r".parse(),
+            Ok(alice)
+        );
+    }
 
     #[test]
     fn an_account_reads_back_from_what_it_shows() {

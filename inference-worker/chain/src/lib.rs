@@ -11,12 +11,14 @@
 //! - [`Key`] signs: transactions and the hashes of vouchers and receipts.
 
 mod account;
+pub mod amount;
 pub mod apis;
 pub mod calls;
 mod client;
 mod connection;
 mod error;
 pub mod events;
+mod funds;
 mod keys;
 mod outcome;
 mod pool;
@@ -32,6 +34,7 @@ pub use account::AccountId;
 pub use client::{BlockRef, ChainClient};
 pub use error::{ChainError, DispatchFailure, Mismatch, SubmitError};
 pub use events::Event;
+pub use funds::FundsError;
 pub use keys::{verify_hash, Key, KeyError};
 pub use outcome::{Outcome, RawEvent};
 pub use reads::AccountBalance;

@@ -177,13 +177,14 @@ async fn run(shared: Arc<Shared>, mut queue: mpsc::Receiver<Job>) {
 
 /// Hands the result to who waits, if anyone still does.
 fn report(job: Job, result: Result<Outcome, SubmitError>) {
-    match &result {
-        Ok(outcome) => {
-            tracing::debug!(call = %job.call.label(), block = outcome.number, "call finalized")
-        }
-        Err(error) => tracing::warn!(call = %job.call.label(), %error, "call failed"),
+    let call = job.call.label();
+    if let Ok(outcome) = &result {
+        tracing::debug!(call, block = outcome.number, "call finalized");
     }
-    let _ = job.done.send(result);
+    // Who waits tells of an error in its own words.
+    if let Err(Err(error)) = job.done.send(result) {
+        tracing::warn!(call, %error, "call failed");
+    }
 }
 
 impl Shared {

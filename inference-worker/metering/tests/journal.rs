@@ -751,3 +751,11 @@ fn what_was_delivered_survives_kill_9() {
         assert_eq!(journal.totals().unwrap().pending, head.sequence);
     }
 }
+
+#[test]
+fn a_journal_that_a_worker_has_open_should_be_said_to_be_in_use() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("journal.redb");
+    let _running = Journal::open(&path).unwrap();
+    assert!(matches!(Journal::open(&path), Err(JournalError::InUse)));
+}

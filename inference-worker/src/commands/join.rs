@@ -17,16 +17,18 @@ pub async fn run(args: JoinArgs) -> Result<()> {
     let account = Key::from_file(&args.account_key)
         .with_context(|| format!("the account key in {}", args.account_key.display()))?;
     let service = Key::load_or_generate(&args.service_key)?;
+    let needed = args.bond.saturating_add(args.fund_service_key);
+    client.funds(account.account(), needed).await?;
     let submitter = Submitter::start(client, account, SubmitterOptions::default());
     let join = Join {
         bond: args.bond,
         service_key: service.account(),
         endpoint: args.endpoint.clone().into_bytes(),
         capability: Capability {
-            backend: args.device.class(),
+            backend: args.device.device.class(),
             memory_mib: args.memory,
             max_batch: args.max_batch,
-            engine: concat!("openledger/", env!("CARGO_PKG_VERSION")).into(),
+            engine: args.device.engine()?.into_bytes(),
             evidence: EvidenceClass::Open,
         },
     };

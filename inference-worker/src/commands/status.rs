@@ -2,7 +2,7 @@
 
 use crate::cli::StatusArgs;
 use anyhow::{bail, Result};
-use openledger_chain::{apis::settlement::WorkerExposure, AccountId, ChainClient, OPEN};
+use openledger_chain::{amount::in_open, apis::settlement::WorkerExposure, AccountId, ChainClient};
 
 pub async fn run(args: StatusArgs) -> Result<()> {
     let client = ChainClient::connect(&args.chain.url).await?;
@@ -30,5 +30,5 @@ pub async fn run(args: StatusArgs) -> Result<()> {
 
 /// Planck as OPEN.
 fn open(planck: u128) -> String {
-    format!("{}.{:012} OPEN", planck / OPEN, planck % OPEN)
+    format!("{} OPEN", in_open(planck))
 }

@@ -54,6 +54,9 @@ pub enum JournalError {
     /// The database file cannot be used.
     #[error("the journal: {0}")]
     Database(String),
+    /// Another process has it open.
+    #[error("the journal is in use: a worker runs on this folder already; stop it first")]
+    InUse,
     /// An entry cannot be read.
     #[error("the journal's {0} is damaged; restore the file from a backup")]
     Damaged(&'static str),
@@ -127,7 +130,10 @@ type Busy = Arc<Mutex<HashSet<LaneKey>>>;
 impl Journal {
     /// Opens or creates the journal file. Fails while another process has it open.
     pub fn open(path: &Path) -> Result<Self, JournalError> {
-        let database = Database::create(path)?;
+        let database = Database::create(path).map_err(|error| match error {
+            redb::DatabaseError::DatabaseAlreadyOpen => JournalError::InUse,
+            error => error.into(),
+        })?;
         let transaction = begin(&database)?;
         {
             transaction.open_table(RECEIPTS)?;
