@@ -1,21 +1,35 @@
 //! A compiled form as it goes through one answer.
 
+use crate::error::GrammarError;
 use crate::grammars::first_line;
+use crate::memory::Share;
+use llguidance::earley::Parser;
 use llguidance::Matcher;
 use openledger_engine::{ConstraintError, TokenConstraint, TokenMask};
 
 /// Holds one answer to its form.
 pub struct GrammarConstraint {
     matcher: Matcher,
+    /// Shares the matcher's lexer.
+    lexer: Parser,
+    share: Share,
     /// The token that stands for the end in the matcher's vocabulary, behind all of the model's.
     end: u32,
     stop_tokens: Vec<u32>,
 }
 
 impl GrammarConstraint {
-    pub(crate) fn new(matcher: Matcher, end: u32, stop_tokens: Vec<u32>) -> Self {
+    pub(crate) fn new(
+        matcher: Matcher,
+        lexer: Parser,
+        share: Share,
+        end: u32,
+        stop_tokens: Vec<u32>,
+    ) -> Self {
         Self {
             matcher,
+            lexer,
+            share,
             end,
             stop_tokens,
         }
@@ -26,6 +40,9 @@ impl TokenConstraint for GrammarConstraint {
     fn mask(&mut self, out: &mut TokenMask) -> Result<(), ConstraintError> {
         let mask = self.matcher.compute_mask_or_eos();
         let mask = mask.map_err(|e| ConstraintError(first_line(&e)))?;
+        if !self.share.grow(self.lexer.lexer_stats().num_bytes) {
+            return Err(ConstraintError(GrammarError::NoMemory.to_string()));
+        }
         out.set_words(mask.as_slice());
         // A special token is no text.
         for token in &self.stop_tokens {

@@ -21,6 +21,11 @@ pub enum GrammarError {
     /// The schema points to something outside itself.
     #[error("$ref {0:?}: only references within the schema, beginning with #, are followed")]
     Reference(String),
+    /// Forms of other answers hold the memory that there is for all.
+    #[error(
+        "the forms of other answers hold all memory that there is for forms; try again shortly"
+    )]
+    NoMemory,
     /// The form is not understood, contradicts itself, or takes too much work.
     #[error("the answer's form: {0}")]
     Form(String),

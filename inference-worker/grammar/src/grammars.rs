@@ -3,7 +3,9 @@
 use crate::constraint::GrammarConstraint;
 use crate::error::GrammarError;
 use crate::form::Form;
+use crate::memory::{Memory, Share};
 use llguidance::api::{ParserLimits, TopLevelGrammar};
+use llguidance::earley::Parser;
 use llguidance::{Matcher, ParserFactory};
 use openledger_text::Tokenizer;
 use serde_json::{json, Value};
@@ -19,7 +21,11 @@ const WHITESPACE: &str = r"( |\n {0,16})?";
 pub struct Grammars {
     factory: Arc<ParserFactory>,
     end: u32,
+    memory: Arc<Memory>,
 }
+
+/// Bytes that the lexers of all forms under way may hold together.
+pub const MEMORY: usize = 1 << 30;
 
 /// The vocabulary, and behind it one token that stands for the end: which real tokens end an answer is
 /// the request's affair.
@@ -91,19 +97,29 @@ impl Grammars {
         Ok(Self {
             factory: Arc::new(factory),
             end,
+            memory: Arc::new(Memory::new(MEMORY)),
         })
+    }
+
+    /// The same with so many bytes for all forms under way, instead of [`MEMORY`].
+    #[must_use]
+    pub fn with_memory(mut self, bytes: usize) -> Self {
+        self.memory = Arc::new(Memory::new(bytes));
+        self
     }
 
     /// A constraint for one answer, which may end by any of `stop_tokens` once it is whole.
     ///
     /// # Errors
-    /// When the form is too large, not understood, or can be met by nothing.
+    /// When the form is too large, not understood, or can be met by nothing;
+    /// [`GrammarError::NoMemory`] when others hold the memory.
     pub fn compile(
         &self,
         form: &Form,
         stop_tokens: &[u32],
     ) -> Result<GrammarConstraint, GrammarError> {
         form.check()?;
+        let mut share = Share::new(&self.memory).ok_or(GrammarError::NoMemory)?;
         let grammar = match form {
             Form::JsonObject => json_grammar(json!({ "type": "object" })),
             Form::JsonSchema(schema) => json_grammar(schema.clone()),
@@ -114,22 +130,30 @@ impl Grammars {
             } => between(before, schema.clone(), after),
             Form::Regex(pattern) => TopLevelGrammar::from_regex(pattern),
         };
-        let compile = || -> Result<Matcher, String> {
+        let compile = || -> Result<(Matcher, Parser), String> {
             let parser = self.factory.create_parser(grammar);
-            let mut matcher = Matcher::new(Ok(parser.map_err(|e| first_line(&e))?));
+            let parser = parser.map_err(|e| first_line(&e))?;
+            // A clone shares the lexer, whose size the matcher does not tell.
+            let lexer = parser.parser.clone();
+            let mut matcher = Matcher::new(Ok(parser));
             // What cannot be met at all shows in the first mask.
             let mask = matcher.compute_mask_or_eos().map_err(|e| first_line(&e))?;
             if mask.is_zero() {
                 return Err("nothing can be written by which it would be met".to_owned());
             }
-            Ok(matcher)
+            Ok((matcher, lexer))
         };
         let compiled = catch_unwind(AssertUnwindSafe(compile));
-        let matcher = compiled
+        let (matcher, lexer) = compiled
             .unwrap_or_else(|_| Err("it is not understood".to_owned()))
             .map_err(GrammarError::Form)?;
+        if !share.grow(lexer.lexer_stats().num_bytes) {
+            return Err(GrammarError::NoMemory);
+        }
         Ok(GrammarConstraint::new(
             matcher,
+            lexer,
+            share,
             self.end,
             stop_tokens.to_vec(),
         ))

@@ -8,6 +8,9 @@ use openledger_openai::{ApiError, Completion, Format, Tool, ToolChoice};
 use openledger_text::TextModel;
 use std::sync::{Arc, OnceLock};
 
+/// Seconds after which a form may find memory that others hold now.
+const FORMS_WAIT: u64 = 5;
+
 /// Makes constraints for one model. Clones share the vocabulary's index, which is made when it is first
 /// needed.
 #[derive(Clone)]
@@ -51,8 +54,9 @@ impl Guides {
             .map_err(|error| ApiError::unprocessable("no_grammar", format!("{error}.")))?;
         // Where the model's own end is passed over, the end of the form still is one.
         let guide = grammars.compile(&form, &self.ends);
-        let guide = guide.map_err(|error: GrammarError| {
-            ApiError::value(param, format!("`{param}` cannot be held to: {error}."))
+        let guide = guide.map_err(|error| match error {
+            GrammarError::NoMemory => ApiError::busy(format!("Not now: {error}."), FORMS_WAIT),
+            error => ApiError::value(param, format!("`{param}` cannot be held to: {error}.")),
         })?;
         Ok(Some(Box::new(guide)))
     }
