@@ -2,12 +2,13 @@
 
 use anyhow::{Context, Result};
 use metrics_exporter_prometheus::PrometheusBuilder;
+use openledger_http::metrics;
 use std::net::SocketAddr;
 
-/// Serves the metrics at `address`; engine and worker record into them.
-pub fn install(address: SocketAddr) -> Result<()> {
-    PrometheusBuilder::new()
-        .with_http_listener(address)
-        .install()
+/// Serves the metrics at `address`, into which engine and worker record; gives the address that listens.
+pub async fn install(address: SocketAddr) -> Result<SocketAddr> {
+    let handle = metrics::install(PrometheusBuilder::new())?;
+    metrics::serve(address, handle)
+        .await
         .with_context(|| format!("serve metrics on {address}"))
 }

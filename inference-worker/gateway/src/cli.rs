@@ -1,7 +1,10 @@
 //! The command line of `openledger-gateway`.
 
 use clap::{Args, Parser, Subcommand};
-use openledger_chain::AccountId;
+use openledger_chain::{
+    amount::{planck, Unit},
+    AccountId,
+};
 use openledger_primitives::{Balance, BlockNumber, ChannelId, LaneIndex, RevisionId};
 use std::{net::SocketAddr, path::PathBuf};
 
@@ -92,6 +95,9 @@ pub struct Run {
     /// Another address that serves only `/metrics`, to anyone who reaches it.
     #[arg(long)]
     pub metrics: Option<SocketAddr>,
+    /// Connections of clients at most; the one idle longest gives way to a new one.
+    #[arg(long, default_value_t = 1024)]
+    pub max_connections: usize,
     /// Requests that may wait for a free lane.
     #[arg(long, default_value_t = 64)]
     pub queue: usize,
@@ -126,14 +132,14 @@ pub struct OpenChannel {
     #[arg(long)]
     pub revision: Option<RevisionId>,
     /// OPEN put on hold for the channel, as `12.5`.
-    #[arg(long)]
-    pub deposit: Open,
+    #[arg(long, value_name = "AMOUNT", value_parser = in_planck)]
+    pub deposit: Balance,
     /// Requests at the same time.
     #[arg(long, default_value_t = 4)]
     pub lanes: u16,
     /// OPEN that the signer may spend; the whole deposit when left out.
-    #[arg(long)]
-    pub limit: Option<Open>,
+    #[arg(long, value_name = "AMOUNT", value_parser = in_planck)]
+    pub limit: Option<Balance>,
     /// Blocks for which the signer is valid.
     #[arg(long, default_value_t = 1_000_000)]
     pub blocks: BlockNumber,
@@ -158,8 +164,8 @@ pub struct Deposit {
     #[arg(long)]
     pub channel: ChannelId,
     /// OPEN, as `12.5`.
-    #[arg(long)]
-    pub amount: Open,
+    #[arg(long, value_name = "AMOUNT", value_parser = in_planck)]
+    pub amount: Balance,
 }
 
 /// Options of `close`.
@@ -224,36 +230,7 @@ pub struct Release {
     pub yes: bool,
 }
 
-/// An amount of OPEN with at most twelve decimals; holds planck.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Open(pub u128);
-
-impl std::str::FromStr for Open {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        let wrong = || format!("{text} is not an amount of OPEN such as 12 or 0.5");
-        let (whole, fraction) = text.split_once('.').unwrap_or((text, ""));
-        let given = whole.to_owned() + fraction;
-        if given.is_empty() || fraction.len() > 12 || !given.bytes().all(|b| b.is_ascii_digit()) {
-            return Err(wrong());
-        }
-        let digits = format!("{whole}{fraction:0<12}");
-        digits.parse().map(Open).map_err(|_| wrong())
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn amounts_are_exact() {
-        assert_eq!("12".parse(), Ok(Open(12_000_000_000_000)));
-        assert_eq!("0.5".parse(), Ok(Open(500_000_000_000)));
-        assert_eq!("1.000000000001".parse(), Ok(Open(1_000_000_000_001)));
-        for wrong in ["", ".", "-1", "1.0000000000001", "1,5", "0x1", "1.5.2"] {
-            assert!(wrong.parse::<Open>().is_err(), "{wrong}");
-        }
-    }
+/// An amount, in OPEN when it names no unit.
+fn in_planck(text: &str) -> Result<Balance, String> {
+    planck(text, Unit::Open)
 }

@@ -6,16 +6,18 @@ use anyhow::{bail, Context, Result};
 use clap::Parser;
 use cli::{Cli, Command};
 use metrics_exporter_prometheus::PrometheusBuilder;
-use openledger_chain::{AccountId, ChainClient, Key, Submitter, SubmitterOptions, OPEN};
+use openledger_chain::{amount::in_open, AccountId, ChainClient, Key, Submitter, SubmitterOptions};
 use openledger_gateway::{
     api::{self, Access, ApiKey},
     commands::{self, Close},
     lanes::LaneStore,
     Gateway, GatewayError, MaxPrice, Settings,
 };
+use openledger_http::{metrics, room_for, Front, Limits};
 use openledger_primitives::ChannelId;
 use openledger_store::{Remote, RemoteOptions, Store, StoreOptions};
 use std::{net::SocketAddr, path::Path, time::Duration};
+use tokio::net::TcpListener;
 use tracing_subscriber::EnvFilter;
 
 /// How long the programs wait for a node that is still starting.
@@ -64,17 +66,7 @@ async fn run(options: cli::Run) -> Result<()> {
         (None, Err(_)) => None,
     };
     let access = Access::new(options.listen, options.allow_host, key)?;
-    let recorder = PrometheusBuilder::new().build_recorder();
-    let handle = recorder.handle();
-    metrics::set_global_recorder(recorder).context("a metrics recorder is set already")?;
-    let upkeep = handle.clone();
-    tokio::spawn(async move {
-        let mut tick = tokio::time::interval(Duration::from_secs(5));
-        loop {
-            tick.tick().await;
-            upkeep.run_upkeep();
-        }
-    });
+    let handle = metrics::install(PrometheusBuilder::new())?;
     let remote = options
         .remote
         .map(|url| Remote::connect(RemoteOptions::new(url, options.remote_endpoint)))
@@ -115,26 +107,35 @@ async fn run(options: cli::Run) -> Result<()> {
         Ok(0) => tracing::warn!("the worker serves no models"),
         Ok(_) => {}
     }
+    if let Some(address) = options.metrics {
+        metrics::serve(address, handle.clone())
+            .await
+            .with_context(|| format!("cannot serve metrics on {address}"))?;
+    }
+    let listener = TcpListener::bind(options.listen)
+        .await
+        .with_context(|| format!("cannot serve on {}", options.listen))?;
     tracing::info!(
         channel = gateway.channel(),
         "serving the OpenAI API on http://{}/v1",
-        options.listen
+        listener.local_addr()?
     );
-    if let Some(address) = options.metrics {
-        let router = api::metrics_router(handle.clone());
-        tokio::spawn(async move {
-            if let Err(error) = api::serve(address, router, std::future::pending()).await {
-                tracing::error!(%error, %address, "metrics are not served");
-            }
-        });
-    }
-    api::serve(
-        options.listen,
-        api::router(gateway, access, handle),
-        stop_signal(),
-    )
-    .await
-    .with_context(|| format!("cannot serve on {}", options.listen))
+    let limits = Limits {
+        connections: connections(options.max_connections),
+        // What was paid for is delivered, however long it takes.
+        grace: Duration::MAX,
+        ..Limits::default()
+    };
+    let router = api::router(gateway, access, handle);
+    let front = Front::new(listener, limits, router.clone());
+    front.serve(router, stop_signal()).await;
+    Ok(())
+}
+
+/// As many connections, of those wanted, as there may be open files for: a request that is answered has
+/// one to its client and one to the worker.
+fn connections(wanted: usize) -> usize {
+    room_for(wanted.saturating_mul(2)).div_ceil(2)
 }
 
 /// Resolves on Ctrl-C or SIGTERM.
@@ -164,9 +165,9 @@ async fn open_channel(options: cli::OpenChannel) -> Result<()> {
             (None, Some(revision)) => Err(revision),
             (None, None) => anyhow::bail!("name a worker or a revision"),
         },
-        deposit: options.deposit.0,
+        deposit: options.deposit,
         lanes: options.lanes,
-        limit: options.limit.unwrap_or(options.deposit).0,
+        limit: options.limit.unwrap_or(options.deposit),
         blocks: options.blocks,
         data: options.data.clone(),
     };
@@ -213,10 +214,10 @@ fn curl(listen: SocketAddr, model: &str) -> String {
 async fn deposit(options: cli::Deposit) -> Result<()> {
     let chain = connect(&options.chain).await?;
     let submitter = submitter(&chain, &options.account_key)?;
-    commands::deposit(&submitter, options.channel, options.amount.0).await?;
+    commands::deposit(&chain, &submitter, options.channel, options.amount).await?;
     println!(
         "added {} OPEN to channel {}",
-        open(options.amount.0),
+        in_open(options.amount),
         options.channel
     );
     Ok(())
@@ -246,7 +247,7 @@ async fn status(options: cli::Status) -> Result<()> {
     match &status.channel {
         Some(info) => println!(
             "channel {channel}: {} OPEN left, worker {}, {}",
-            open(info.free_deposit),
+            in_open(info.free_deposit),
             info.worker,
             if info.is_open() { "open" } else { "closing" }
         ),
@@ -264,8 +265,8 @@ async fn status(options: cli::Status) -> Result<()> {
         println!(
             "  lane {}: {sequence} requests, {} OPEN charged, {} OPEN claimed, {standing}",
             lane.lane,
-            open(charged),
-            open(lane.claimed)
+            in_open(charged),
+            in_open(lane.claimed)
         );
     }
     print_losses(&store)
@@ -304,7 +305,7 @@ fn lanes(options: &cli::Lanes) -> Result<()> {
         println!(
             "lane {lane}: {} requests, {} OPEN acknowledged, {}",
             state.position.sequence,
-            open(state.position.cumulative),
+            in_open(state.position.cumulative),
             commands::standing(&state)
         );
     }
@@ -323,7 +324,7 @@ async fn release(options: cli::Release) -> Result<()> {
         Some((_, signed)) => println!(
             "lane {lane} goes on when receipt 0x{} is acknowledged, which charges {} OPEN for {} prompt and {} output tokens",
             hex::encode(signed.receipt.hash()),
-            open(release.costs),
+            in_open(release.costs),
             signed.receipt.tokens_in,
             signed.receipt.tokens_out
         ),
@@ -335,9 +336,4 @@ async fn release(options: cli::Release) -> Result<()> {
         println!("nothing is changed; run it again with --yes to do it");
     }
     Ok(())
-}
-
-/// Planck as OPEN, all twelve decimals.
-fn open(planck: u128) -> String {
-    format!("{}.{:012}", planck / OPEN, planck % OPEN)
 }

@@ -1,10 +1,10 @@
 //! `/v1/load_lora_adapter` and `/v1/unload_lora_adapter`, for the operator.
 
-use crate::failure::Failure;
 use crate::server::Service;
 use axum::body::Bytes;
 use axum::extract::State;
 use axum::http::HeaderMap;
+use openledger_http::Failure;
 use openledger_openai::adapters::{LoadAdapter, UnloadAdapter};
 use openledger_openai::ApiError;
 

@@ -2,7 +2,7 @@
 
 use crate::answering::{Answering, Piece};
 use crate::ask::{client_seed, engine_request, prompts};
-use crate::failure::{refused, Failure};
+use crate::failure::refused;
 use crate::reader::Whole;
 use crate::server::Service;
 use axum::body::{Body, Bytes};
@@ -13,6 +13,7 @@ use axum::Json;
 use futures::stream::unfold;
 use openledger_engine::sampling::answer_seed;
 use openledger_engine::{Request, Tenant};
+use openledger_http::Failure;
 use openledger_openai::answer::Head;
 use openledger_openai::{sse, ApiError, Completion, Endpoint};
 use std::convert::Infallible;
@@ -66,7 +67,7 @@ async fn complete(
         fingerprint: None,
     };
     if request.stream {
-        let limit = service.options().slow_reader;
+        let limit = service.options().limits.slow_reader;
         Ok(stream(head, request, answering, limit).await?)
     } else {
         Ok(whole(&head, &request, answering).await?)
@@ -83,7 +84,7 @@ fn begin(
     let request = Completion::parse(endpoint, body)?;
     // Said first, before what is wrong with the rest.
     if service.models().find(&request.model).is_none() {
-        return Err(ApiError::unknown_model(&request.model));
+        return Err(service.models().unknown(&request.model));
     }
     let (engine, text) = (service.engine(), service.text());
     let prompts = prompts(text, &request)?;

@@ -1,12 +1,13 @@
 //! `/v1/embeddings`.
 
 use crate::ask::tokens;
-use crate::failure::{failed, refused, stopped, Failure};
+use crate::failure::{failed, refused, stopped};
 use crate::server::Service;
 use axum::body::Bytes;
 use axum::extract::{Extension, State};
 use axum::Json;
 use openledger_engine::{EmbedRequest, PendingEmbedding, Pooling, Tenant};
+use openledger_http::Failure;
 use openledger_openai::{ApiError, EmbeddingsRequest};
 use serde_json::Value;
 use std::time::Instant;
@@ -40,7 +41,7 @@ fn begin(
     let request = EmbeddingsRequest::parse(body)?;
     // Said first, before what is wrong with the rest.
     if service.models().find(&request.model).is_none() {
-        return Err(ApiError::unknown_model(&request.model));
+        return Err(service.models().unknown(&request.model));
     }
     request.check_dimensions(service.engine().config().hidden_size)?;
     let start_by = Instant::now() + service.options().queue_timeout;

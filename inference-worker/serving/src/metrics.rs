@@ -24,11 +24,10 @@ pub fn builder() -> Result<PrometheusBuilder, BuildError> {
         .set_buckets_for_metric(Matcher::Prefix("openledger_step_".into()), &COUNTS)
 }
 
-/// Makes everything in this process record, once; what is recorded comes from the handle.
+/// Makes everything in this process record into them.
 ///
 /// # Errors
 /// When something else in the process records already.
 pub fn install() -> Result<PrometheusHandle, BuildError> {
-    let handle = builder()?.install_recorder()?;
-    Ok(handle)
+    openledger_http::metrics::install(builder()?)
 }

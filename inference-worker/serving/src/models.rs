@@ -4,8 +4,9 @@ use openledger_engine::{AdapterError, AdapterId, EngineHandle, FolderSource};
 use openledger_model::Adapter;
 use openledger_openai::adapters::is_name;
 use openledger_openai::ApiError;
+use std::collections::BTreeSet;
 use std::path::{Component, Path, PathBuf};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 /// Why an adapter is not loaded or unloaded.
 #[derive(Debug, thiserror::Error)]
@@ -52,6 +53,8 @@ pub struct Models {
     /// Written while a name changes, so that an adapter gets no name while it is unloaded; read while the
     /// engine is asked, so that no name moves between its being found and its adapter's being taken.
     changes: Arc<RwLock<()>>,
+    /// Names of adapters that could not be loaded at the start, and not since.
+    refused: Arc<Mutex<BTreeSet<String>>>,
 }
 
 /// A model, as a request asks for it.
@@ -99,6 +102,7 @@ impl Models {
             allowed,
             created,
             changes: Arc::default(),
+            refused: Arc::default(),
         })
     }
 
@@ -120,9 +124,24 @@ impl Models {
         ask: impl FnOnce(Target) -> Result<T, ApiError>,
     ) -> Result<T, ApiError> {
         let _unchanged = self.changes.read().unwrap_or_else(PoisonError::into_inner);
-        ask(self
-            .find(name)
-            .ok_or_else(|| ApiError::unknown_model(name))?)
+        ask(self.find(name).ok_or_else(|| self.unknown(name))?)
+    }
+
+    /// Says that there is no model of this name; and if there should have been one, what became of it. Why it
+    /// was refused is the operator's to know.
+    pub(crate) fn unknown(&self, name: &str) -> ApiError {
+        let mut error = ApiError::unknown_model(name);
+        if self.refused().contains(name) {
+            error.message = format!(
+                "The adapter `{name}` was refused when the server started; its log says why. Once its files \
+                 are whole, its operator loads it by POST /v1/load_lora_adapter or starts the server again."
+            );
+        }
+        error
+    }
+
+    fn refused(&self) -> MutexGuard<'_, BTreeSet<String>> {
+        self.refused.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The base's name.
@@ -204,7 +223,28 @@ impl Models {
         if let Some(old) = current.filter(|old| *old != id) {
             self.forget(old);
         }
+        if self.refused().remove(name) {
+            self.count_refused();
+        }
         Ok(id)
+    }
+
+    /// Loads one of many adapters as [`load`](Self::load) does. One that cannot be loaded stops none of the
+    /// others: who asks for it is told that it was refused.
+    ///
+    /// # Errors
+    /// [`ModelError`] says why not.
+    pub fn load_or_refuse(&self, name: &str, folder: &Path) -> Result<AdapterId, ModelError> {
+        let loaded = self.load(name, folder, false);
+        if loaded.is_err() && self.find(name).is_none() {
+            self.refused().insert(name.to_owned());
+            self.count_refused();
+        }
+        loaded
+    }
+
+    fn count_refused(&self) {
+        metrics::gauge!("openledger_refused_adapters").set(self.refused().len() as f64);
     }
 
     /// Takes a name away. Requests that run end with their adapter; later ones find no model.

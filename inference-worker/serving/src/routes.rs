@@ -1,16 +1,16 @@
 //! The routes, and what every request must be like.
 
-use crate::failure::Failure;
-use crate::server::{Options, Service};
+use crate::server::Service;
 use crate::{admin, completions, embeddings, status};
-use axum::body::{to_bytes, Body};
 use axum::extract::{Request, State};
 use axum::http::{header, Method};
 use axum::middleware::{self, Next};
 use axum::response::Response;
 use axum::routing::{any, get, post};
 use axum::Router;
+use metrics_exporter_prometheus::PrometheusHandle;
 use openledger_engine::Tenant;
+use openledger_http::Failure;
 use openledger_openai::limits::BODY_BYTES;
 use openledger_openai::ApiError;
 
@@ -39,34 +39,28 @@ pub(crate) fn router(service: Service) -> Router {
         .route("/ready", get(status::ready))
         .method_not_allowed_fallback(status::not_allowed)
         .fallback(status::unknown);
-    with_metrics(paths, service.options())
+    with_metrics(paths, service.options().metrics.clone())
         .layer(middleware::from_fn_with_state(service.clone(), admit))
         .with_state(service)
 }
 
 /// What is there while the model is being loaded: no path of the API has anything to answer with.
-pub(crate) fn loading(options: &Options) -> Router {
+pub fn loading(metrics: Option<PrometheusHandle>) -> Router {
     let paths = Router::new()
         .route("/v1/{*path}", any(status::loading))
         .route("/health", get(status::health))
         .route("/ready", get(status::not_loaded))
         .method_not_allowed_fallback(status::not_allowed)
         .fallback(status::unknown);
-    with_metrics(paths, options)
+    with_metrics(paths, metrics)
 }
 
 fn with_metrics<S: Clone + Send + Sync + 'static>(
     paths: Router<S>,
-    options: &Options,
+    metrics: Option<PrometheusHandle>,
 ) -> Router<S> {
-    match options.metrics.clone() {
-        Some(metrics) => paths.route(
-            "/metrics",
-            get(move || {
-                let metrics = metrics.clone();
-                async move { metrics.render() }
-            }),
-        ),
+    match metrics {
+        Some(metrics) => paths.merge(openledger_http::metrics::page(metrics)),
         None => paths,
     }
 }
@@ -125,12 +119,7 @@ async fn read(
     if service.is_stopping() {
         return Err(ApiError::unavailable("The server is shutting down.").into());
     }
-    let (parts, body) = request.into_parts();
-    let read = to_bytes(body, BODY_BYTES);
-    let body = tokio::time::timeout(service.options().body_timeout, read)
-        .await
-        .map_err(|_| ApiError::too_slow())?
-        // Whatever broke a connection, nobody is there to be told; the limit is what remains.
-        .map_err(|_| ApiError::too_large(BODY_BYTES))?;
-    Ok(next.run(Request::from_parts(parts, Body::from(body))).await)
+    let patience = service.options().body_timeout;
+    let request = openledger_http::read(request, BODY_BYTES, patience).await?;
+    Ok(next.run(request).await)
 }

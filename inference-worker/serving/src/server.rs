@@ -1,19 +1,18 @@
 //! The engine behind the API, and what all requests share.
 
 use crate::access::Keys;
-use crate::front::Front;
 use crate::guide::Guides;
 use crate::models::Models;
 use crate::routes::router;
 use axum::Router;
 use metrics_exporter_prometheus::PrometheusHandle;
 use openledger_engine::{EngineHandle, Event, Request};
+use openledger_http::{Front, Limits};
 use openledger_text::TextModel;
 use std::future::Future;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::net::TcpListener;
 
 /// How clients are treated.
 #[derive(Clone)]
@@ -24,20 +23,12 @@ pub struct Options {
     pub admin: Option<Keys>,
     /// Rendered at `/metrics`, if there is one.
     pub metrics: Option<PrometheusHandle>,
-    /// Connections at most; the one idle longest gives way to a new one.
-    pub connections: usize,
-    /// How long a client may take to send a request's headers, and to stay idle before them.
-    pub idle_timeout: Duration,
+    /// How connections are treated.
+    pub limits: Limits,
     /// How long a client may take to send a body.
     pub body_timeout: Duration,
-    /// How long a connection may take to end that has no place, or gave its place to another.
-    pub farewell: Duration,
-    /// How long a client may read nothing of what waits for it.
-    pub slow_reader: Duration,
     /// How long a request waits for its first step.
     pub queue_timeout: Duration,
-    /// How long requests under way may take to end when the server stops.
-    pub grace: Duration,
 }
 
 impl Default for Options {
@@ -46,13 +37,9 @@ impl Default for Options {
             keys: None,
             admin: None,
             metrics: None,
-            connections: 1024,
-            idle_timeout: Duration::from_secs(60),
+            limits: Limits::default(),
             body_timeout: Duration::from_secs(30),
-            farewell: Duration::from_secs(1),
-            slow_reader: Duration::from_secs(30),
             queue_timeout: Duration::from_secs(120),
-            grace: Duration::from_secs(30),
         }
     }
 }
@@ -178,13 +165,23 @@ impl Server {
         Ok(())
     }
 
-    /// Serves until `stop` resolves or the engine's thread ends; see [`Front::serve`].
-    pub async fn serve(&self, listener: TcpListener, stop: impl Future<Output = ()>) {
-        let front = Front::new(listener, self.service.options().clone());
-        front.serve(self, stop).await;
-    }
-
-    pub(crate) fn service(&self) -> &Service {
-        &self.service
+    /// Serves until `stop` resolves or the engine's thread ends. Then nothing new is taken, and what runs
+    /// may end within [`Limits::grace`].
+    pub async fn serve(&self, front: Front, stop: impl Future<Output = ()>) {
+        let engine = self.service.engine().clone();
+        let end = async {
+            tokio::select! {
+                () = stop => {}
+                panic = engine.ended() => {
+                    tracing::error!(?panic, "the engine's thread has ended");
+                }
+            }
+            self.service.stop();
+        };
+        front.serve(self.router(), end).await;
+        let engine = engine.clone();
+        if let Err(error) = tokio::task::spawn_blocking(move || engine.shutdown()).await {
+            tracing::error!(%error, "stopping the engine");
+        }
     }
 }

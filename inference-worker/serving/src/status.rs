@@ -1,6 +1,5 @@
 //! Models, health and readiness.
 
-use crate::failure::Failure;
 use crate::models::Target;
 use crate::server::Service;
 use axum::body::{to_bytes, Body};
@@ -8,12 +7,13 @@ use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use axum::Json;
+use openledger_http::Failure;
 use openledger_openai::ApiError;
 use serde_json::{json, Value};
 use std::time::Duration;
 
 /// Seconds after which to ask again while the model is being loaded.
-const LOADING: u64 = 5;
+pub const LOADING: u64 = 5;
 
 /// Bytes of a body at most that are read and forgotten.
 const FORGOTTEN: usize = 64 << 10;
@@ -52,7 +52,7 @@ pub(crate) async fn model(
     Path(name): Path<String>,
 ) -> Result<Json<Value>, Failure> {
     let target = service.models().find(&name);
-    let target = target.ok_or_else(|| ApiError::unknown_model(&name))?;
+    let target = target.ok_or_else(|| service.models().unknown(&name))?;
     Ok(Json(describe(&service, &name, target)))
 }
 

@@ -2,11 +2,11 @@
 
 mod common;
 
-use axum::routing::get;
 use base64::{engine::general_purpose::STANDARD, Engine as _};
 use common::*;
 use openledger_engine::EngineOptions;
-use openledger_serving::{Front, Keys, Options};
+use openledger_http::{Front, Limits};
+use openledger_serving::{loading, Keys, Options};
 use serde_json::{json, Value};
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -15,6 +15,14 @@ use tokio::net::TcpStream;
 const TEXT: &str = "/v1/completions";
 const LOAD: &str = "/v1/load_lora_adapter";
 const UNLOAD: &str = "/v1/unload_lora_adapter";
+
+/// Connections treated so.
+fn limited(limits: Limits) -> Options {
+    Options {
+        limits,
+        ..Options::default()
+    }
+}
 
 /// Far longer than anything here takes, and than any machine's hiccup.
 const LONG: Duration = Duration::from_secs(600);
@@ -381,10 +389,10 @@ async fn unread_stream(scene: &Scene) -> TcpStream {
 
 #[tokio::test]
 async fn a_reader_that_does_not_read_should_be_left_alone() {
-    let options = Options {
+    let options = limited(Limits {
         slow_reader: Duration::from_millis(300),
-        ..Options::default()
-    };
+        ..Limits::default()
+    });
     let scene = Scene::with(None, EngineOptions::default(), options).await;
     let socket = unread_stream(&scene).await;
     let before = scene.engine.stats().finished;
@@ -401,11 +409,11 @@ async fn a_reader_that_does_not_read_should_be_left_alone() {
 
 #[tokio::test]
 async fn idle_connections_should_harm_nobody() {
-    let options = Options {
+    let options = limited(Limits {
         connections: 8,
         idle_timeout: LONG,
-        ..Options::default()
-    };
+        ..Limits::default()
+    });
     let scene = Scene::with(None, EngineOptions::default(), options).await;
     let mut sockets = Vec::new();
     for at in 0..200 {
@@ -433,10 +441,12 @@ async fn slow_bodies_should_keep_no_place_from_others() {
     let scene = || {
         let options = Options {
             keys: Keys::new(&["a-clients-own-secret"]),
-            connections: 8,
             body_timeout: LONG,
-            idle_timeout: LONG,
-            ..Options::default()
+            ..limited(Limits {
+                connections: 8,
+                idle_timeout: LONG,
+                ..Limits::default()
+            })
         };
         Scene::with(None, EngineOptions::default(), options)
     };
@@ -492,55 +502,12 @@ async fn a_body_that_never_comes_should_not_be_waited_for_long() {
     scene.ok(TEXT, &prompt("Hi")).await;
 }
 
-/// A front over routes of its own, with room for one connection.
-async fn narrow(routes: axum::Router) -> (std::net::SocketAddr, tokio::task::JoinHandle<()>) {
-    let options = Options {
-        connections: 1,
-        idle_timeout: LONG,
-        slow_reader: LONG,
-        farewell: LONG,
-        ..Options::default()
-    };
-    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let address = listener.local_addr().unwrap();
-    let front = Front::new(listener, options);
-    let serving = front.serve_routes(routes, std::future::pending());
-    (address, tokio::spawn(serving))
-}
-
-#[tokio::test]
-async fn an_answer_on_its_way_should_arrive_when_its_connection_gives_way() {
-    const LARGE: usize = 32 << 20;
-    let routes = axum::Router::new()
-        .route("/large", get(|| async { vec![b'x'; LARGE] }))
-        .route("/small", get(|| async { "small" }));
-    let (address, serving) = narrow(routes).await;
-    let mut large = TcpStream::connect(address).await.unwrap();
-    large
-        .write_all(b"GET /large HTTP/1.1\r\nhost: x\r\n\r\n")
-        .await
-        .unwrap();
-    let mut begin = [0; 12];
-    large.read_exact(&mut begin).await.unwrap();
-    assert_eq!(&begin, b"HTTP/1.1 200");
-    // The server is through with it, and most of it has not left: the place is another's.
-    let mut small = TcpStream::connect(address).await.unwrap();
-    small
-        .write_all(b"GET /small HTTP/1.1\r\nhost: x\r\n\r\n")
-        .await
-        .unwrap();
-    small.read_exact(&mut begin).await.unwrap();
-    assert_eq!(&begin, b"HTTP/1.1 200");
-    assert!(to_the_end(&mut large).await.len() > LARGE);
-    serving.abort();
-}
-
 #[tokio::test]
 async fn a_server_whose_connections_are_all_busy_should_say_so() {
-    let options = Options {
+    let options = limited(Limits {
         connections: 2,
-        ..Options::default()
-    };
+        ..Limits::default()
+    });
     let scene = Scene::with(None, EngineOptions::default(), options).await;
     let busy = [unread_stream(&scene).await, unread_stream(&scene).await];
     let request = scene.client.post(scene.url(TEXT)).json(&prompt("Hi"));
@@ -556,10 +523,10 @@ async fn a_server_whose_connections_are_all_busy_should_say_so() {
 
 #[tokio::test]
 async fn connections_without_a_request_should_be_closed_in_time() {
-    let options = Options {
+    let options = limited(Limits {
         idle_timeout: Duration::from_millis(100),
-        ..Options::default()
-    };
+        ..Limits::default()
+    });
     let scene = Scene::with(None, EngineOptions::default(), options).await;
     for sent in [
         "",
@@ -581,10 +548,9 @@ async fn connections_without_a_request_should_be_closed_in_time() {
 #[tokio::test]
 async fn a_connection_from_before_the_model_was_there_should_be_served_after() {
     let mut scene = Scene::new().await;
-    let options = Options::default();
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
-    let front = Front::new(listener, options);
+    let front = Front::new(listener, Limits::default(), loading(None));
     let mut socket = TcpStream::connect(address).await.unwrap();
     let mut health = async || {
         let request = format!("GET /ready HTTP/1.1\r\nhost: {address}\r\n\r\n");
@@ -602,8 +568,8 @@ async fn a_connection_from_before_the_model_was_there_should_be_served_after() {
     let server = scene.server.clone();
     let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
     let serving = tokio::spawn(async move {
-        front
-            .serve(&server, async {
+        server
+            .serve(front, async {
                 let _ = stopped.await;
             })
             .await;
@@ -634,7 +600,7 @@ async fn what_is_sent_while_the_model_is_being_loaded_should_be_read() {
     let mut socket = TcpStream::connect(listener.local_addr().unwrap())
         .await
         .unwrap();
-    let front = Front::new(listener, Options::default());
+    let front = Front::new(listener, Limits::default(), loading(None));
     let client = async {
         let head = format!("POST {TEXT} HTTP/1.1\r\nhost: x\r\ncontent-length: 60000\r\n\r\n");
         socket.write_all(head.as_bytes()).await.unwrap();

@@ -6,7 +6,6 @@ pub mod status;
 
 use crate::serve::Service;
 use axum::{
-    body::{to_bytes, Body},
     extract::Request,
     http::Method,
     middleware::{self, Next},
@@ -38,6 +37,12 @@ pub fn router(service: Service) -> Router {
         .with_state(service)
 }
 
+/// What there is while the model is being loaded. A gateway that asks where a lane stands is told to wait: it
+/// may not take "nothing here" for an answer.
+pub fn loading() -> Router {
+    openledger_serving::loading(None).route("/openledger/{*path}", get(status::loading))
+}
+
 /// Reads the body within its bounds, and only of who sends something that looks like a voucher: whether it
 /// is one for this body can be known only after.
 async fn read(request: Request, next: Next) -> Result<Response, ApiError> {
@@ -45,19 +50,14 @@ async fn read(request: Request, next: Next) -> Result<Response, ApiError> {
         return Ok(next.run(request).await);
     }
     completions::payment(request.headers())?;
-    let (parts, body) = request.into_parts();
-    let body = tokio::time::timeout(BODY_TIMEOUT, to_bytes(body, BODY_BYTES))
-        .await
-        .map_err(|_| openledger_openai::ApiError::too_slow())?
-        // Whatever broke a connection, nobody is there to be told; the limit is what remains.
-        .map_err(|_| openledger_openai::ApiError::too_large(BODY_BYTES))?;
-    Ok(next.run(Request::from_parts(parts, Body::from(body))).await)
+    let request = openledger_http::read(request, BODY_BYTES, BODY_TIMEOUT).await?;
+    Ok(next.run(request).await)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use openledger_serving::{Front, Options};
+    use openledger_http::{Front, Limits};
     use tokio::{
         io::{AsyncReadExt, AsyncWriteExt},
         net::{TcpListener, TcpStream},
@@ -70,8 +70,8 @@ mod tests {
         let routes = Router::new()
             .route("/v1/completions", post(|| async { "answered" }))
             .route_layer(middleware::from_fn(read));
-        let front = Front::new(listener, Options::default());
-        let serving = tokio::spawn(front.serve_routes(routes, std::future::pending()));
+        let front = Front::new(listener, Limits::default(), Router::new());
+        let serving = tokio::spawn(front.serve(routes, std::future::pending()));
         let mut socket = TcpStream::connect(address).await.unwrap();
         // Most of the body never comes.
         let request = "POST /v1/completions HTTP/1.1\r\nhost: x\r\ncontent-length: 9999\r\n\r\n{";

@@ -7,6 +7,7 @@ use axum::{
     http::StatusCode,
     Json,
 };
+use openledger_serving::LOADING;
 use serde_json::{json, Value};
 
 /// `GET /v1/models`: what is served, each with its parent and revision. The id is the name where the
@@ -76,6 +77,11 @@ fn missing(engine_runs: bool, something_served: bool, blocks_come: bool) -> Opti
     } else {
         None
     }
+}
+
+/// Any path of the protocol while the model is being loaded.
+pub async fn loading() -> ApiError {
+    openledger_openai::ApiError::loading(LOADING).into()
 }
 
 /// Any other path.

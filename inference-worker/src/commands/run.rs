@@ -1,6 +1,6 @@
 //! `run`: serves until it is told to stop.
 
-use super::serve::room_for;
+use super::serve::load;
 use crate::{
     api,
     cli::RunArgs,
@@ -23,16 +23,17 @@ use openledger_engine::{
     backend::{cpu::CpuBackend, cuda::arena::page_bytes},
     BackendOptions, Engine, EngineOptions,
 };
+use openledger_http::{room_for, Front, Limits};
 use openledger_metering::Journal;
 use openledger_model::{Checkpoint, ModelConfig};
-use openledger_serving::{guide::Guides, Front, Options};
+use openledger_serving::guide::Guides;
 use openledger_text::TextModel;
 use std::{
     os::unix::fs::{DirBuilderExt, PermissionsExt},
     path::Path,
     time::Duration,
 };
-use tokio::{net::TcpListener, signal, sync::watch};
+use tokio::{net::TcpListener, runtime::Handle, signal, sync::watch};
 
 /// How long answers under way may take to end after a failure.
 const LAST_ANSWERS: Duration = Duration::from_secs(10);
@@ -58,7 +59,7 @@ pub(super) fn arena_pages(config: &ModelConfig, backend: &BackendOptions, mib: u
 }
 
 pub async fn run(args: RunArgs) -> Result<()> {
-    metrics::install(args.metrics)?;
+    let metrics = metrics::install(args.metrics).await?;
     let worker: AccountId = args.worker.parse().map_err(anyhow::Error::msg)?;
     let key = Key::from_file(&args.service_key)
         .with_context(|| format!("the service key in {}", args.service_key.display()))?;
@@ -76,6 +77,68 @@ pub async fn run(args: RunArgs) -> Result<()> {
         let lanes = journal.unpark()?;
         tracing::info!(lanes, "parked lanes are tried again");
     }
+    let listener = TcpListener::bind(args.listen)
+        .await
+        .with_context(|| format!("listen on {}", args.listen))?;
+    tracing::info!(
+        listen = %listener.local_addr()?,
+        %metrics,
+        "listening; the base model is being loaded"
+    );
+    let limits = Limits {
+        connections: room_for(CONNECTIONS),
+        idle_timeout: IDLE,
+        // What was paid for is answered, however long it takes; after a failure `cut_off` ends it.
+        grace: Duration::MAX,
+        ..Limits::default()
+    };
+    let front = Front::new(listener, limits, api::loading());
+    let stop = stop();
+    tokio::pin!(stop);
+    let runtime = Handle::current();
+    let started = load(move || runtime.block_on(start(args, worker, key, journal)))?;
+    let started = tokio::select! {
+        started = front.wait_for(started) => started,
+        // There is no answer to wait for.
+        () = &mut stop => return Ok(()),
+    };
+    let (service, follower, pins) = started.context("loading ended without a result")??;
+    let settle_every = service.rules.settle_every.as_secs();
+    tracing::info!(%worker, settle_every, "serving");
+    let engine = service.engine.clone();
+    let (fails, failure) = watch::channel(None);
+    tokio::spawn(guard(service.clone(), follower, pins, fails));
+    let stopping = async {
+        tokio::select! {
+            () = stop => {}
+            () = failed(failure.clone()) => {}
+        }
+    };
+    let server = front.serve(api::router(service), stopping);
+    let cut_off = async {
+        failed(failure.clone()).await;
+        tokio::time::sleep(LAST_ANSWERS).await;
+    };
+    tokio::select! {
+        () = server => {}
+        () = cut_off => {}
+    }
+    // Whoever waits for an adapter to be pinned is told, and does not hold up the end.
+    engine.shutdown();
+    let why = failure.borrow().clone();
+    match why {
+        Some(why) => bail!("{why}; start the worker again"),
+        None => Ok(()),
+    }
+}
+
+/// Loads everything.
+async fn start(
+    args: RunArgs,
+    worker: AccountId,
+    key: Key,
+    journal: Journal,
+) -> Result<(Service, Follower, Pins)> {
     let client = ChainClient::connect_within(&args.chain.url, Duration::from_secs(60)).await?;
     let key_index = key_index(&client, worker, &key).await?;
     let rules = Rules::read(&client, args.settle_every).await?;
@@ -154,50 +217,7 @@ pub async fn run(args: RunArgs) -> Result<()> {
     for entry in follower.idle_entries() {
         tracing::warn!("--models {entry}: nothing on chain has this name or number yet");
     }
-    let listener = TcpListener::bind(args.listen)
-        .await
-        .with_context(|| format!("listen on {}", args.listen))?;
-    tracing::info!(
-        %worker,
-        listen = %args.listen,
-        metrics = %args.metrics,
-        settle_every = rules.settle_every.as_secs(),
-        "serving"
-    );
-    let (fails, failure) = watch::channel(None);
-    tokio::spawn(guard(service.clone(), follower, pins, fails));
-    let stopping = {
-        let failure = failure.clone();
-        async move {
-            tokio::select! {
-                () = stop() => {}
-                () = failed(failure) => {}
-            }
-        }
-    };
-    let options = Options {
-        connections: room_for(CONNECTIONS),
-        idle_timeout: IDLE,
-        // What was paid for is answered, however long it takes; after a failure `cut_off` ends it.
-        grace: Duration::MAX,
-        ..Options::default()
-    };
-    let server = Front::new(listener, options).serve_routes(api::router(service), stopping);
-    let cut_off = async {
-        failed(failure.clone()).await;
-        tokio::time::sleep(LAST_ANSWERS).await;
-    };
-    tokio::select! {
-        () = server => {}
-        () = cut_off => {}
-    }
-    // Whoever waits for an adapter to be pinned is told, and does not hold up the end.
-    engine.shutdown();
-    let why = failure.borrow().clone();
-    match why {
-        Some(why) => bail!("{why}; start the worker again"),
-        None => Ok(()),
-    }
+    Ok((service, follower, pins))
 }
 
 /// Runs the loops beside the requests; tells when something ended that nothing can be served without.

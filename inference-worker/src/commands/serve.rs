@@ -4,8 +4,9 @@ use super::run::{arena_pages, stop, MIB};
 use crate::cli::{NamedAdapter, ServeArgs};
 use anyhow::{bail, ensure, Context, Result};
 use openledger_engine::{Engine, EngineOptions};
+use openledger_http::{room_for, Front, Limits};
 use openledger_model::{Checkpoint, ModelConfig};
-use openledger_serving::{metrics, Front, Keys, Models, Options, Server};
+use openledger_serving::{loading, metrics, Keys, Models, Options, Server};
 use openledger_text::TextModel;
 use std::{
     path::{Path, PathBuf},
@@ -23,9 +24,12 @@ pub async fn run(args: ServeArgs) -> Result<()> {
         keys: keys(&args.api_key_file)?,
         admin: keys(&args.admin_key_file)?,
         metrics: Some(metrics::install().context("the metrics")?),
-        connections: room_for(args.max_connections.max(1)),
+        limits: Limits {
+            connections: room_for(args.max_connections.max(1)),
+            grace: Duration::from_secs(args.grace),
+            ..Limits::default()
+        },
         queue_timeout: Duration::from_secs(args.queue_timeout),
-        grace: Duration::from_secs(args.grace),
         ..Options::default()
     };
     if options.keys.is_none() && !args.listen.ip().is_loopback() {
@@ -43,7 +47,11 @@ pub async fn run(args: ServeArgs) -> Result<()> {
         .await
         .with_context(|| format!("listen on {}", args.listen))?;
     tracing::info!(listen = %listener.local_addr()?, "listening; the base model is being loaded");
-    let front = Front::new(listener, options.clone());
+    let front = Front::new(
+        listener,
+        options.limits.clone(),
+        loading(options.metrics.clone()),
+    );
     let stop = stop();
     tokio::pin!(stop);
     let loaded = load(move || start(&args, &name, options))?;
@@ -63,7 +71,7 @@ pub async fn run(args: ServeArgs) -> Result<()> {
             Err(error) => tracing::warn!(name, "--pin: {error:#}"),
         });
     }
-    let serving = front.serve(&server, stop);
+    let serving = server.serve(front, stop);
     tokio::pin!(serving);
     tokio::select! {
         () = &mut serving => {}
@@ -75,44 +83,9 @@ pub async fn run(args: ServeArgs) -> Result<()> {
     Ok(())
 }
 
-/// Files that the process may need to have open beside its connections: what it reads, what the runtime
-/// needs, and connections that are told to go.
-const OTHER_FILES: u64 = 256;
-
-/// As many connections, of those wanted, as the process may have files open for. Raises that limit first
-/// as far as it goes: a listener that runs out of files answers nobody, whoever may be idle.
-pub(super) fn room_for(wanted: usize) -> usize {
-    use fdlimit::{raise_fd_limit, Error, Outcome};
-    let limit = match raise_fd_limit() {
-        Ok(Outcome::LimitRaised { to, .. }) => to,
-        Ok(Outcome::Unsupported) => return wanted,
-        Err(error) => {
-            tracing::warn!(%error, "the number of open files cannot be raised");
-            match error {
-                Error::FailedToSetLimit { from, .. } => from,
-                _ => return wanted,
-            }
-        }
-    };
-    let connections = connections_within(limit, wanted);
-    if connections < wanted {
-        tracing::warn!(
-            open_files = limit,
-            "there is room for {connections} connections only, not {wanted}: raise `ulimit -Hn`"
-        );
-    }
-    connections
-}
-
-/// How many of `wanted` connections leave enough of `limit` files.
-fn connections_within(limit: u64, wanted: usize) -> usize {
-    let most = usize::try_from(limit.saturating_sub(OTHER_FILES)).unwrap_or(usize::MAX);
-    wanted.min(most).max(1)
-}
-
 /// Runs `work` on a thread of its own. A blocking task of the runtime would hold up the end of the process
 /// until it is through.
-fn load<T: Send + 'static>(
+pub(super) fn load<T: Send + 'static>(
     work: impl FnOnce() -> T + Send + 'static,
 ) -> std::io::Result<oneshot::Receiver<T>> {
     let (done, loaded) = oneshot::channel();
@@ -232,15 +205,6 @@ mod tests {
         let found = folders_in(parent.path()).unwrap();
         let names: Vec<&str> = found.iter().map(|adapter| adapter.name.as_str()).collect();
         assert_eq!(names, ["a", "b"]);
-    }
-
-    #[test]
-    fn connections_leave_files_for_everything_else() {
-        assert_eq!(connections_within(1024, 1024), 768);
-        assert_eq!(connections_within(1024, 64), 64);
-        assert_eq!(connections_within(u64::MAX, 4096), 4096);
-        // Too few for anything, and still something is answered.
-        assert_eq!(connections_within(100, 64), 1);
     }
 
     #[test]

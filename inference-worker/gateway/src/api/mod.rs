@@ -8,4 +8,4 @@ mod request;
 mod routes;
 
 pub use access::{Access, ApiKey, Denied};
-pub use routes::{metrics_router, router, serve};
+pub use routes::router;

@@ -16,7 +16,7 @@ use crate::{
 };
 use axum::{
     body::{Body, Bytes},
-    extract::{DefaultBodyLimit, State},
+    extract::{Request, State},
     http::{header, HeaderMap, HeaderValue, StatusCode},
     middleware::{self, Next},
     response::{IntoResponse, Response},
@@ -24,14 +24,14 @@ use axum::{
     Json, Router,
 };
 use metrics_exporter_prometheus::PrometheusHandle;
-use openledger_openai::{sse, Completion};
+use openledger_openai::{limits::BODY_BYTES, sse, Completion};
 use serde_json::{json, Value};
-use std::{convert::Infallible, future::Future, net::SocketAddr, sync::Arc};
-use tokio::{net::TcpListener, sync::mpsc, task::JoinHandle};
+use std::{convert::Infallible, sync::Arc, time::Duration};
+use tokio::{sync::mpsc, task::JoinHandle};
 use tokio_stream::wrappers::ReceiverStream;
 
-/// Bytes of a request's body at most.
-const MAX_BODY: usize = 4 << 20;
+/// How long a client may take to send a body.
+const BODY_TIMEOUT: Duration = Duration::from_secs(30);
 /// Pieces of text that may wait for a slow client.
 const PIECES: usize = 64;
 
@@ -40,13 +40,13 @@ pub fn router(gateway: Arc<Gateway>, access: Access, metrics: PrometheusHandle) 
     Router::new()
         .route("/v1/chat/completions", post(chat))
         .route("/v1/completions", post(text))
+        .route_layer(middleware::from_fn(fetch))
         .route("/v1/models", get(models))
         .route("/v1/models/{model}", get(model))
         .route("/ready", get(ready))
         .route("/health", get(health))
-        .layer(DefaultBodyLimit::max(MAX_BODY))
         .with_state(gateway)
-        .merge(metrics_router(metrics))
+        .merge(openledger_http::metrics::page(metrics))
         .fallback(unknown)
         .layer(middleware::from_fn_with_state(Arc::new(access), admit))
 }
@@ -54,37 +54,17 @@ pub fn router(gateway: Arc<Gateway>, access: Access, metrics: PrometheusHandle) 
 /// Answers a request only when [`Access`] lets it in.
 async fn admit(
     State(access): State<Arc<Access>>,
-    request: axum::extract::Request,
+    request: Request,
     next: Next,
 ) -> Result<Response, GatewayError> {
     access.check(request.method(), request.uri().path(), request.headers())?;
     Ok(next.run(request).await)
 }
 
-/// `/metrics` alone.
-pub fn metrics_router(metrics: PrometheusHandle) -> Router {
-    Router::new().route(
-        "/metrics",
-        get(move || {
-            let metrics = metrics.clone();
-            async move { metrics.render() }
-        }),
-    )
-}
-
-/// Serves until `stop` resolves; requests being answered are finished first.
-///
-/// # Errors
-/// When the address cannot be listened on.
-pub async fn serve(
-    listen: SocketAddr,
-    router: Router,
-    stop: impl Future<Output = ()> + Send + 'static,
-) -> std::io::Result<()> {
-    let listener = TcpListener::bind(listen).await?;
-    axum::serve(listener, router)
-        .with_graceful_shutdown(stop)
-        .await
+/// Reads the body within its bounds.
+async fn fetch(request: Request, next: Next) -> Result<Response, GatewayError> {
+    let request = openledger_http::read(request, BODY_BYTES, BODY_TIMEOUT).await?;
+    Ok(next.run(request).await)
 }
 
 impl IntoResponse for GatewayError {

@@ -5,7 +5,7 @@ use crate::{lanes::LaneStore, GatewayError};
 use openledger_chain::{
     calls::settlement::{Deposit, OpenChannel},
     events::settlement::ChannelOpened,
-    AccountId, ChainClient, Key, SubmitError, Submitter,
+    AccountId, ChainClient, FundsError, Key, SubmitError, Submitter,
 };
 use openledger_primitives::{voucher::EvidenceClass, Balance, BlockNumber, ChannelId, RevisionId};
 use std::path::PathBuf;
@@ -48,6 +48,9 @@ pub enum CommandError {
     /// The chain refused a call.
     #[error(transparent)]
     Submit(#[from] SubmitError),
+    /// The account has too little.
+    #[error(transparent)]
+    Funds(#[from] FundsError),
     /// Anything else.
     #[error(transparent)]
     Gateway(#[from] GatewayError),
@@ -88,6 +91,7 @@ pub async fn open(
     let opening = Opening::now(chain, submitter.account(), worker, &wanted.signer)
         .await
         .map_err(GatewayError::from)?;
+    chain.funds(submitter.account(), wanted.deposit).await?;
     store.set_opening(Some(&opening))?;
     let now = chain.best_block().await.map_err(GatewayError::from)?.number;
     let call = OpenChannel {
@@ -148,10 +152,12 @@ async fn adopt(
 
 /// Adds planck to a channel's deposit.
 pub async fn deposit(
+    chain: &ChainClient,
     submitter: &Submitter,
     channel: ChannelId,
     amount: Balance,
 ) -> Result<(), CommandError> {
+    chain.funds(submitter.account(), amount).await?;
     submitter.submit(&Deposit { channel, amount }).await?;
     Ok(())
 }

@@ -9,7 +9,9 @@ use crate::{
 use openledger_metering::{SignedReceipt, SignedVoucher};
 use openledger_primitives::{voucher::Voucher, ChannelId, LaneIndex, Sequence, Signature};
 use parity_scale_codec::{Decode, Encode};
-use redb::{AccessGuard, Database, ReadableDatabase, ReadableTable, TableDefinition};
+use redb::{
+    AccessGuard, Database, DatabaseError, ReadableDatabase, ReadableTable, TableDefinition,
+};
 use std::{os::unix::fs::DirBuilderExt, path::Path};
 
 const LANES: TableDefinition<(u64, u16), &[u8]> = TableDefinition::new("lanes");
@@ -94,7 +96,14 @@ impl LaneStore {
             .map_err(|error| GatewayError::Data(format!("{}: {error}", folder.display())))?;
         let path = folder.join("lanes.redb");
         let database = Database::create(&path)
-            .map_err(|error| GatewayError::Data(format!("{}: {error}", path.display())))?;
+            .map_err(|error| match error {
+                DatabaseError::DatabaseAlreadyOpen => GatewayError::Setup(format!(
+                    "{} is in use: a gateway runs on this folder. Its /ready tells how its lanes stand; stop it \
+                     to use this command",
+                    path.display()
+                )),
+                error => GatewayError::Data(format!("{}: {error}", path.display())),
+            })?;
         let store = LaneStore { database };
         let write = store.database.begin_write().map_err(data)?;
         {
@@ -294,6 +303,14 @@ mod tests {
         LaneStore::open(&data).unwrap();
         let mode = std::fs::metadata(&data).unwrap().permissions().mode();
         assert_eq!(mode & 0o777, 0o700);
+    }
+
+    #[test]
+    fn a_folder_that_a_gateway_uses_should_be_said_to_be_in_use() {
+        let folder = tempfile::tempdir().unwrap();
+        let _running = LaneStore::open(folder.path()).unwrap();
+        let error = LaneStore::open(folder.path()).err().unwrap().to_string();
+        assert!(error.contains("a gateway runs on this folder"), "{error}");
     }
 
     #[test]

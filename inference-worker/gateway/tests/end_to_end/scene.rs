@@ -18,7 +18,7 @@ use openledger_primitives::{
 use openledger_store::Store;
 use serde_json::{json, Map, Value};
 use std::{
-    net::TcpListener,
+    net::{SocketAddr, TcpListener},
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     time::Duration,
@@ -94,6 +94,11 @@ impl Scene {
 
     pub fn url(&self, path: &str) -> String {
         format!("http://127.0.0.1:{}{path}", self.port)
+    }
+
+    /// Where the gateway listens.
+    pub fn address(&self) -> SocketAddr {
+        ([127, 0, 0, 1], self.port).into()
     }
 
     /// A chain with a funded consumer, a bonded worker that is not running, and a base model; `None`

@@ -1,7 +1,10 @@
 //! An OpenAI client, the gateway and a real worker.
 
-use crate::scene::{submitter, Scene, PRICE_IN, PRICE_OUT};
-use futures::{future::join_all, StreamExt};
+use crate::{
+    crowd, leaving,
+    scene::{submitter, Scene, PRICE_IN, PRICE_OUT},
+};
+use futures::future::join_all;
 use openledger_chain::{
     calls::settlement::OpenChannel, events::settlement::ChannelOpened, Key, OPEN,
 };
@@ -12,7 +15,6 @@ use openledger_gateway::{
 use openledger_metering::SignedReceipt;
 use openledger_primitives::voucher::EvidenceClass;
 use serde_json::{json, Value};
-use std::time::Duration;
 
 /// The data of each event of a stream.
 fn events(stream: &str) -> Vec<&str> {
@@ -22,7 +24,7 @@ fn events(stream: &str) -> Vec<&str> {
         .collect()
 }
 
-fn receipt(openledger: &Value) -> SignedReceipt {
+pub fn receipt(openledger: &Value) -> SignedReceipt {
     let bytes = hex::decode(openledger["receipt"].as_str().unwrap()).unwrap();
     SignedReceipt::from_bytes(&bytes).unwrap()
 }
@@ -37,7 +39,9 @@ async fn an_openai_client_is_served_over_a_channel() {
     let consumer = scene.path("consumer");
     budget(&mut scene).await;
     an_opening_that_was_not_seen_through(&scene).await;
-    scene.start_gateway("data", &[]).await;
+    scene
+        .start_gateway("data", &["--max-connections", crowd::ROOM])
+        .await;
     strangers(&scene).await;
 
     let models: Value = scene
@@ -52,10 +56,11 @@ async fn an_openai_client_is_served_over_a_channel() {
     assert_eq!(models["data"][0]["id"], "small");
     whole_answers(&scene).await;
     streams(&scene).await;
+    crowd::says_nothing(&scene).await;
     refusals(&scene).await;
     more_requests_than_lanes(&scene).await;
     an_answer_longer_than_a_voucher(&scene).await;
-    a_client_that_leaves(&scene).await;
+    leaving::a_client_that_leaves(&scene).await;
 
     // kill -9 of the worker: the lane goes on where it stood.
     scene.worker = None;
@@ -221,7 +226,7 @@ async fn more_requests_than_lanes(scene: &Scene) {
 }
 
 /// Drawn at random, so that the text takes its tokens apart and together in every way.
-fn rambling(max_tokens: u32, seed: u32) -> Value {
+pub fn rambling(max_tokens: u32, seed: u32) -> Value {
     json!({
         "model": "small",
         "prompt": "Once",
@@ -250,49 +255,6 @@ async fn an_answer_longer_than_a_voucher(scene: &Scene) {
         .map(|receipt| receipt["fee"].as_str().unwrap().parse::<u128>().unwrap())
         .sum();
     assert_eq!(body["openledger"]["fee"], fees.to_string());
-}
-
-async fn a_client_that_leaves(scene: &Scene) {
-    let cancelled = "openledger_gateway_requests_total{model=\"small\",outcome=\"cancelled\"}";
-    // An answer may end before its client is gone: tried until one is cut off.
-    for seed in 0..10 {
-        let mut body = rambling(200, seed);
-        body["stream"] = json!(true);
-        let response = scene
-            .http
-            .post(scene.url("/v1/completions"))
-            .json(&body)
-            .send()
-            .await
-            .unwrap();
-        assert_eq!(response.status(), 200);
-        let mut stream = response.bytes_stream();
-        let first = stream.next().await;
-        drop((first, stream));
-        while scene.metric("openledger_gateway_requests_in_flight").await > 0.0 {
-            tokio::time::sleep(Duration::from_millis(250)).await;
-        }
-        if scene.metric(cancelled).await > 0.0 {
-            break;
-        }
-    }
-    assert!(scene.metric(cancelled).await > 0.0);
-    let ready: Value = scene
-        .http
-        .get(scene.url("/ready"))
-        .send()
-        .await
-        .unwrap()
-        .json()
-        .await
-        .unwrap();
-    assert_eq!(ready["lanes"], json!({"usable": 2, "parked": []}));
-    let (status, body) = scene.post("/v1/chat/completions", scene.chat(8)).await;
-    assert_eq!(status, 200, "{body}");
-    let rejected = scene
-        .metric("openledger_gateway_rejected_receipts_total")
-        .await;
-    assert_eq!(rejected, 0.0);
 }
 
 async fn budget(scene: &mut Scene) {

@@ -3,8 +3,9 @@
 #![allow(dead_code)]
 
 use openledger_engine::{Engine, EngineHandle, EngineOptions};
+use openledger_http::Front;
 use openledger_model::{Adapter, Family, LoraConfig, ModelConfig, Targets, Weights};
-use openledger_serving::{Keys, Models, Options, Server};
+use openledger_serving::{loading, Keys, Models, Options, Server};
 use openledger_text::TextModel;
 use serde_json::{json, Value};
 use std::net::SocketAddr;
@@ -114,14 +115,16 @@ impl Scene {
             admin: Some(Keys::new(&[ADMIN]).unwrap()),
             ..options
         };
+        let limits = options.limits.clone();
         let server = Server::new(engine.clone(), text(family), models.clone(), options);
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let (stop, stopped) = oneshot::channel::<()>();
+        let front = Front::new(listener, limits, loading(None));
         let running = server.clone();
         let served = tokio::spawn(async move {
             running
-                .serve(listener, async {
+                .serve(front, async {
                     let _ = stopped.await;
                 })
                 .await;

@@ -2,9 +2,8 @@
 
 use crate::connections::{Answered, Asked, Asking, Connection, Connections};
 use crate::failure::Failure;
-use crate::routes;
-use crate::server::{Options, Server};
-use crate::stall::Stalling;
+use crate::limits::Limits;
+use crate::stall::{Stalling, Unsent};
 use axum::body::Body;
 use axum::response::IntoResponse;
 use axum::Router;
@@ -28,14 +27,31 @@ const READ_AHEAD: usize = 64 << 10;
 const HEADERS: usize = 64;
 
 /// Connections at a time that have no place, or lost theirs, and are told so; others are only hung up on.
+/// Those that are still to get the rest of an answer are counted apart: whoever opens thousands and says
+/// nothing takes nobody's answer.
 const LEAVING: usize = 64;
+
+/// How many connections may still be on their way out.
+struct Farewells {
+    silent: Arc<Semaphore>,
+    answered: Semaphore,
+}
+
+impl Farewells {
+    fn new() -> Self {
+        Farewells {
+            silent: Arc::new(Semaphore::new(LEAVING)),
+            answered: Semaphore::new(LEAVING),
+        }
+    }
+}
 
 /// An open listener. What it answers changes once there is a model.
 pub struct Front {
     listener: TcpListener,
-    options: Options,
+    limits: Limits,
     connections: Connections,
-    farewells: Arc<Semaphore>,
+    farewells: Arc<Farewells>,
     /// Looked up for each request: a connection outlives the loading.
     routes: watch::Sender<Router>,
     drain: watch::Sender<bool>,
@@ -44,56 +60,36 @@ pub struct Front {
 }
 
 impl Front {
-    /// Over a listener. Of the options, those about connections hold here.
-    pub fn new(listener: TcpListener, options: Options) -> Self {
+    /// Over a listener, with what it answers until there is more.
+    pub fn new(listener: TcpListener, limits: Limits, routes: Router) -> Self {
         let (living, all_ended) = mpsc::channel(1);
         Front {
             listener,
-            connections: Connections::new(options.connections),
-            farewells: Arc::new(Semaphore::new(LEAVING)),
-            routes: watch::Sender::new(routes::loading(&options)),
-            options,
+            connections: Connections::new(limits.connections),
+            farewells: Arc::new(Farewells::new()),
+            routes: watch::Sender::new(routes),
+            limits,
             drain: watch::Sender::new(false),
             living,
             all_ended,
         }
     }
 
-    /// Tells who asks that the model is being loaded, until `loaded` resolves.
+    /// Answers by the routes that it began with until `loaded` resolves.
     pub async fn wait_for<T>(&self, loaded: impl Future<Output = T>) -> T {
         self.accept_until(loaded).await
     }
 
-    /// Serves until `stop` resolves or the engine's thread ends. Then nothing new is taken, and what
-    /// runs may end within [`Options::grace`].
-    pub async fn serve(self, server: &Server, stop: impl Future<Output = ()>) {
-        let service = server.service();
-        let end = async {
-            tokio::select! {
-                () = stop => {}
-                panic = service.engine().ended() => {
-                    tracing::error!(?panic, "the engine's thread has ended");
-                }
-            }
-            service.stop();
-        };
-        self.serve_routes(server.router(), end).await;
-        let engine = service.engine().clone();
-        if let Err(error) = tokio::task::spawn_blocking(move || engine.shutdown()).await {
-            tracing::error!(%error, "stopping the engine");
-        }
-    }
-
-    /// Serves routes of one's own until `stop` resolves. Then nothing new is taken, and what runs may end
-    /// within [`Options::grace`].
-    pub async fn serve_routes(mut self, routes: Router, stop: impl Future<Output = ()>) {
+    /// Serves other routes from now on, until `stop` resolves. Then nothing new is taken, and what runs may
+    /// end within [`Limits::grace`].
+    pub async fn serve(mut self, routes: Router, stop: impl Future<Output = ()>) {
         self.routes.send_modify(|current| *current = routes);
         self.accept_until(stop).await;
         drop(self.listener);
         self.drain.send_replace(true);
         drop(self.living);
         // Nobody sends: it ends when the last connection does.
-        let rest = tokio::time::timeout(self.options.grace, self.all_ended.recv());
+        let rest = tokio::time::timeout(self.limits.grace, self.all_ended.recv());
         if rest.await.is_err() {
             tracing::warn!("some answers did not end in time and are cut off");
         }
@@ -117,8 +113,8 @@ impl Front {
                 }
             };
             let Some(connection) = self.connections.open() else {
-                if let Ok(permit) = Arc::clone(&self.farewells).try_acquire_owned() {
-                    let patience = self.options.farewell;
+                if let Ok(permit) = Arc::clone(&self.farewells.silent).try_acquire_owned() {
+                    let patience = self.limits.farewell;
                     tokio::spawn(async move {
                         let told = tokio::time::timeout(patience, turn_away(stream)).await;
                         tracing::debug!(?told, "there was no place for a connection");
@@ -128,11 +124,11 @@ impl Front {
                 continue;
             };
             let (routes, draining) = (self.routes.subscribe(), self.drain.subscribe());
-            let (options, living) = (self.options.clone(), self.living.clone());
+            let (limits, living) = (self.limits.clone(), self.living.clone());
             let farewells = Arc::clone(&self.farewells);
             tokio::spawn(async move {
                 let connection = Arc::new(connection);
-                attend(stream, connection, routes, &options, draining, &farewells).await;
+                attend(stream, connection, routes, &limits, draining, &farewells).await;
                 drop(living);
             });
         }
@@ -199,9 +195,9 @@ async fn attend(
     stream: TcpStream,
     connection: Arc<Connection>,
     routes: watch::Receiver<Router>,
-    options: &Options,
+    limits: &Limits,
     mut draining: watch::Receiver<bool>,
-    farewells: &Semaphore,
+    farewells: &Farewells,
 ) {
     if let Err(error) = stream.set_nodelay(true) {
         tracing::debug!(%error, "nodelay");
@@ -212,10 +208,11 @@ async fn attend(
         let router = routes.borrow().clone();
         async move { Ok::<_, Infallible>(respond(&connection, router, request).await) }
     });
-    let io = Stalling::new(TokioIo::new(stream), options.slow_reader);
+    let unsent = Unsent::default();
+    let io = Stalling::new(TokioIo::new(stream), limits.slow_reader, unsent.clone());
     let served = http1::Builder::new()
         .timer(TokioTimer::new())
-        .header_read_timeout(options.idle_timeout)
+        .header_read_timeout(limits.idle_timeout)
         .max_buf_size(READ_AHEAD)
         .max_headers(HEADERS)
         .serve_connection(io, answer);
@@ -226,9 +223,13 @@ async fn attend(
         // come just now, which is told so.
         () = place.lost() => {
             served.as_mut().graceful_shutdown();
-            let permit = farewells.try_acquire();
+            let leaving = match unsent.is_there() {
+                true => &farewells.answered,
+                false => &*farewells.silent,
+            };
+            let permit = leaving.try_acquire();
             let patience = match permit {
-                Ok(_) => options.farewell,
+                Ok(_) => limits.farewell,
                 // Whoever opens thousands is not to hold as many files open by this.
                 Err(_) => Duration::ZERO,
             };

@@ -4,6 +4,8 @@ use hyper::rt::{Read, ReadBufCursor, Write};
 use std::future::Future;
 use std::io;
 use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 use tokio::time::{sleep, Instant, Sleep};
@@ -15,15 +17,28 @@ pub(crate) struct Stalling<T> {
     limit: Duration,
     timer: Pin<Box<Sleep>>,
     waiting: bool,
+    unsent: Unsent,
+}
+
+/// Whether something waits for the peer to read on.
+#[derive(Clone, Default)]
+pub(crate) struct Unsent(Arc<AtomicBool>);
+
+impl Unsent {
+    /// Whether it does now.
+    pub fn is_there(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
 }
 
 impl<T> Stalling<T> {
-    pub fn new(inner: T, limit: Duration) -> Self {
+    pub fn new(inner: T, limit: Duration, unsent: Unsent) -> Self {
         Stalling {
             inner,
             limit,
             timer: Box::pin(sleep(limit)),
             waiting: false,
+            unsent,
         }
     }
 
@@ -32,6 +47,7 @@ impl<T> Stalling<T> {
         context: &mut Context<'_>,
         result: Poll<io::Result<R>>,
     ) -> Poll<io::Result<R>> {
+        self.unsent.0.store(result.is_pending(), Ordering::Relaxed);
         if result.is_ready() {
             self.waiting = false;
             return result;
