@@ -127,25 +127,35 @@ fn start(args: &ServeArgs, name: &str, options: Options) -> Result<(Server, Vec<
         },
     )?;
     let models = Models::new(&engine, name, args.adapters.as_deref())?;
-    let mut adapters = args.adapter.clone();
-    if let Some(folder) = &args.adapters {
-        adapters.extend(folders_in(folder)?);
-    }
+    let found = match &args.adapters {
+        Some(folder) => folders_in(folder)?,
+        None => Vec::new(),
+    };
     ensure!(
-        adapters.is_empty() || engine.has_room_for_adapters(),
+        (args.adapter.is_empty() && found.is_empty()) || engine.has_room_for_adapters(),
         "--device-memory is too little: beside one context nothing is left for an adapter"
     );
-    for NamedAdapter { name, folder } in &adapters {
+    // What the operator names must be there. Of what lies in a folder, one bad adapter stops no other.
+    for NamedAdapter { name, folder } in &args.adapter {
         models
             .load(name, folder, false)
             .with_context(|| format!("the adapter `{name}` in {}", folder.display()))?;
     }
-    tracing::info!(base = name, adapters = adapters.len(), "loaded");
+    let mut refused = 0;
+    for NamedAdapter { name, folder } in &found {
+        if let Err(error) = models.load_or_refuse(name, folder) {
+            refused += 1;
+            let folder = folder.display();
+            tracing::warn!(name, %folder, "an adapter is refused and not served: {error}");
+        }
+    }
+    let adapters = models.adapters().len();
+    tracing::info!(base = name, adapters, refused, "loaded");
     let mut pins: Vec<(String, Pin)> = Vec::new();
     for name in &args.pin {
         let target = models
             .find(name)
-            .with_context(|| format!("--pin {name}: there is no such adapter"))?;
+            .with_context(|| format!("--pin {name}: no such adapter was loaded"))?;
         let id = target
             .adapter()
             .with_context(|| format!("--pin {name}: the base model always stays"))?;

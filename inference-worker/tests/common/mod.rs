@@ -1,4 +1,4 @@
-//! `openledger-worker serve` as a process of its own, on the shipped small base.
+//! `openledger-worker` as a process of its own; `serve` on the shipped small base.
 
 #![allow(dead_code)]
 
@@ -12,6 +12,8 @@ use std::time::{Duration, Instant};
 
 /// After so long without what a test waits for, it fails instead of hanging.
 const PATIENCE: Duration = Duration::from_secs(300);
+
+const WORKER: &str = env!("CARGO_BIN_EXE_openledger-worker");
 
 /// The small base that is shipped.
 pub fn base() -> PathBuf {
@@ -42,8 +44,14 @@ pub struct Program {
 impl Program {
     /// Starts it on a port that it finds; returns as soon as it listens.
     pub async fn start(base: &Path, options: &[&str]) -> Self {
-        let command = Command::new(env!("CARGO_BIN_EXE_openledger-worker"));
-        Self::start_by(command, base, options).await
+        Self::serve_by(Command::new(WORKER), base, options).await
+    }
+
+    /// Starts it for a chain, with these options.
+    pub async fn run(options: &[&str]) -> Self {
+        let mut command = Command::new(WORKER);
+        command.arg("run").args(options);
+        Self::start_by(command).await
     }
 
     /// The same, with so many open files at most.
@@ -51,12 +59,12 @@ impl Program {
         let mut command = Command::new("sh");
         command
             .args(["-c", &format!("ulimit -n {files} && exec \"$0\" \"$@\"")])
-            .arg(env!("CARGO_BIN_EXE_openledger-worker"));
-        Self::start_by(command, base, options).await
+            .arg(WORKER);
+        Self::serve_by(command, base, options).await
     }
 
-    async fn start_by(mut command: Command, base: &Path, options: &[&str]) -> Self {
-        let mut child = command
+    async fn serve_by(mut command: Command, base: &Path, options: &[&str]) -> Self {
+        command
             .args([
                 "serve",
                 "--name",
@@ -66,7 +74,12 @@ impl Program {
                 "--base",
             ])
             .arg(base)
-            .args(options)
+            .args(options);
+        Self::start_by(command).await
+    }
+
+    async fn start_by(mut command: Command) -> Self {
+        let mut child = command
             .env("RUST_LOG", "info")
             .stderr(Stdio::piped())
             .spawn()
@@ -85,13 +98,18 @@ impl Program {
             address: ([127, 0, 0, 1], 0).into(),
             client: reqwest::Client::new(),
         };
-        program.address = eventually("the address", async || {
-            let said = program.said();
-            let after = said.split_once("listen=")?.1;
+        program.address = program.said_address("listen=").await;
+        program
+    }
+
+    /// An address that it says to have.
+    pub async fn said_address(&self, name: &str) -> SocketAddr {
+        eventually("the address", async || {
+            let said = self.said();
+            let after = said.split_once(name)?.1;
             after.split_whitespace().next()?.parse().ok()
         })
-        .await;
-        program
+        .await
     }
 
     /// What it wrote to its log.
@@ -122,8 +140,13 @@ impl Program {
 
     /// Asks for a short answer.
     pub async fn ask(&self) -> reqwest::Response {
+        self.ask_of("small").await
+    }
+
+    /// The same of a model by its name.
+    pub async fn ask_of(&self, model: &str) -> reqwest::Response {
         let body =
-            json!({"model": "small", "prompt": "The harbour", "max_tokens": 4, "ignore_eos": true});
+            json!({"model": model, "prompt": "The harbour", "max_tokens": 4, "ignore_eos": true});
         let request = self.client.post(self.url("/v1/completions")).json(&body);
         request.send().await.unwrap()
     }
