@@ -200,12 +200,12 @@ mod tests {
     use super::*;
     use openledger_engine::{Engine, EngineHandle, EngineOptions};
     use openledger_metering::Charge;
-    use openledger_model::{Checkpoint, ModelConfig};
+    use openledger_model::{Checkpoint, ModelConfig, Weights};
     use openledger_openai::{Completion, Endpoint};
     use openledger_serving::{ask, guide::Guides};
     use serde_json::{json, Value};
     use std::future::{pending, ready};
-    use std::path::Path;
+    use std::path::{Path, PathBuf};
 
     #[test]
     fn what_a_request_brings_should_not_make_free_what_was_delivered() {
@@ -230,14 +230,22 @@ mod tests {
         }
     }
 
-    /// A paid answer of the base, and the pieces in which it is delivered.
-    async fn answered(more: Value) -> (Computed, String, usize) {
+    fn base() -> (PathBuf, ModelConfig) {
         let base = Path::new(env!("CARGO_MANIFEST_DIR")).join("factory/base");
         let config = ModelConfig::from_dir(&base).unwrap();
-        let text = TextModel::from_dir(&base).unwrap();
+        (base, config)
+    }
+
+    fn engine() -> EngineHandle {
+        let (base, config) = base();
         let weights = Checkpoint::open(&base, &config).unwrap();
-        let engine: EngineHandle =
-            Engine::start(&config, weights, EngineOptions::default()).unwrap();
+        Engine::start(&config, weights, EngineOptions::default()).unwrap()
+    }
+
+    /// A paid request to an engine of the base's shape.
+    fn asked(engine: &EngineHandle, more: Value) -> Computing {
+        let (base, config) = base();
+        let text = TextModel::from_dir(&base).unwrap();
         let mut body = json!({"model": "m", "prompt": "The harbour", "max_tokens": 100});
         for (name, value) in more.as_object().unwrap() {
             body[name] = value.clone();
@@ -246,8 +254,8 @@ mod tests {
         let request = Completion::parse(Endpoint::Text, body.as_bytes()).unwrap();
         let prompt = ask::prompts(&text, &request).unwrap().remove(0);
         let guides = Guides::new(&text, &config);
-        let asked = ask::engine_request(&engine, &text, &guides, &request, prompt.clone(), 0, None);
-        let mut computing = Computing {
+        let asked = ask::engine_request(engine, &text, &guides, &request, prompt.clone(), 0, None);
+        Computing {
             reader: Reader::after(&text, &request, "").unwrap(),
             stream: engine.submit(asked.unwrap()).unwrap(),
             text,
@@ -255,7 +263,13 @@ mod tests {
             started: Instant::now(),
             is_attributed: false,
             data: None,
-        };
+        }
+    }
+
+    /// A paid answer of the base, and the pieces in which it is delivered.
+    async fn answered(more: Value) -> (Computed, String, usize) {
+        let engine = engine();
+        let mut computing = asked(&engine, more);
         let (pieces, mut delivered) = mpsc::channel(1_000);
         let computed = computing.run(&pieces).await;
         drop(pieces);
@@ -299,6 +313,49 @@ mod tests {
         assert_eq!(computed.outcome, Outcome::Cancelled);
         assert!((33..100).contains(&computed.generated));
         assert!(charged(&computed) < 10, "{shown}");
+    }
+
+    #[tokio::test]
+    async fn an_answer_whose_client_hangs_up_should_be_cancelled_and_cost_what_was_delivered() {
+        let engine = engine();
+        let mut computing = asked(&engine, json!({"max_tokens": 400, "ignore_eos": true}));
+        let (pieces, mut delivered) = mpsc::channel(1);
+        let client = tokio::spawn(async move { delivered.recv().await.is_some() });
+        let computed = computing.run(&pieces).await;
+        assert!(client.await.unwrap());
+        assert_eq!(computed.outcome, Outcome::Cancelled);
+        assert!((1..400).contains(&computed.generated));
+        assert!((1..400).contains(&charged(&computed)));
+    }
+
+    #[tokio::test]
+    async fn an_answer_whose_client_is_gone_before_it_begins_should_cost_its_prompt() {
+        let engine = engine();
+        let mut computing = asked(&engine, json!({"max_tokens": 400, "ignore_eos": true}));
+        let (pieces, delivered) = mpsc::channel(1);
+        drop(delivered);
+        let computed = computing.run(&pieces).await;
+        assert_eq!(computed.outcome, Outcome::Cancelled);
+        assert!(computed.generated < 400);
+        assert_eq!(charged(&computed), 0);
+    }
+
+    #[tokio::test]
+    async fn weights_that_compute_no_numbers_should_be_told_of_and_cost_nothing() {
+        let (_, config) = base();
+        let weights = Weights::random(&config, 7).unwrap();
+        // Finite themselves, or they would not be loaded.
+        let large = weights.map(|name, tensor| match name.contains("norm") {
+            true => Ok((tensor * 3e38)?),
+            false => Ok(tensor.clone()),
+        });
+        let weights = large.unwrap();
+        let broken = Engine::start(&config, weights, EngineOptions::default()).unwrap();
+        let (pieces, _delivered) = mpsc::channel(1_000);
+        let computed = asked(&broken, json!({})).run(&pieces).await;
+        assert_eq!(computed.outcome, Outcome::Failed);
+        assert!(computed.is_numberless);
+        assert_eq!(charged(&computed), 0);
     }
 
     #[tokio::test]
