@@ -341,6 +341,23 @@ impl EngineHandle {
         Ok(id)
     }
 
+    /// Whether an adapter that is to be registered can be brought to the device, if nothing is pinned there.
+    ///
+    /// # Errors
+    /// When it does not fit the device, or the base model.
+    pub fn check_adapter(&self, adapter: &Adapter) -> Result<(), AdapterError> {
+        let (copier, most) = (&self.inner.copier, self.inner.most_adapter_bytes);
+        // To lay it out takes time, a DoRA the base's weights: only where it may not fit.
+        if AdapterImage::most_bytes(adapter, copier.ranks()) <= most {
+            return Ok(());
+        }
+        let needed = copier.lay_out(adapter)?.table().bytes();
+        if needed > most {
+            return Err(AdapterError::TooLarge { needed, most });
+        }
+        Ok(())
+    }
+
     /// Makes an adapter known that is read when it is asked for. `id` is the digest of its files, which
     /// is checked then.
     ///

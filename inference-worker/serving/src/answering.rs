@@ -3,7 +3,7 @@
 use crate::failure::{failed, stopped};
 use crate::reader::{Delta, Ending, Reader};
 use futures::stream::{self, BoxStream, SelectAll, StreamExt};
-use openledger_engine::{Event, TokenStream};
+use openledger_engine::{AdapterId, Event, TokenStream};
 use openledger_openai::answer::Usage;
 use openledger_openai::{ApiError, Completion, Input, Prompt};
 use openledger_text::TextModel;
@@ -37,15 +37,19 @@ pub(crate) struct Answering {
     usage: Usage,
     /// Digits that name calls of tools.
     id: String,
+    /// What was asked for.
+    model: String,
+    /// What that was when the engine was asked.
+    adapter: Option<AdapterId>,
 }
 
 impl Answering {
-    /// From the engine's streams, `n` for each prompt.
+    /// From the engine's streams, `n` for each prompt, and the adapter that they are of.
     pub fn new(
         text: &TextModel,
         request: &Completion,
         prompts: Vec<Vec<u32>>,
-        streams: Vec<TokenStream>,
+        (streams, adapter): (Vec<TokenStream>, Option<AdapterId>),
         id: String,
     ) -> Result<Self, ApiError> {
         let prompt_tokens = prompts.iter().map(|prompt| prompt.len() as u64).sum();
@@ -88,6 +92,8 @@ impl Answering {
                 completion_tokens: 0,
             },
             id,
+            model: request.model.clone(),
+            adapter,
         })
     }
 
@@ -155,7 +161,9 @@ impl Answering {
                 ending.delta = delta;
                 return Ok(Some(Piece::End(index, ending)));
             }
-            Some(Event::Failed(error)) => return Err(failed(&error)),
+            Some(Event::Failed(error)) => {
+                return Err(failed(&error, &self.model, self.adapter));
+            }
             Some(Event::Embedding(_)) | None => return Err(stopped()),
         }
         Ok((!delta.is_empty()).then_some(Piece::Delta(index, delta)))

@@ -118,7 +118,7 @@ fn begin(
             let taken = engine.submit_many(answers);
             streams.extend(taken.map_err(|error| refused(error, &request.model))?);
         }
-        Ok(streams)
+        Ok((streams, target.adapter()))
     })?;
     let id = hex::encode(rand::random::<[u8; 8]>());
     let answering = Answering::new(text, &request, prompts, streams, id)?;

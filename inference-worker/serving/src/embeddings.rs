@@ -6,7 +6,7 @@ use crate::server::Service;
 use axum::body::Bytes;
 use axum::extract::{Extension, State};
 use axum::Json;
-use openledger_engine::{EmbedRequest, PendingEmbedding, Pooling, Tenant};
+use openledger_engine::{AdapterId, EmbedRequest, PendingEmbedding, Pooling, Tenant};
 use openledger_http::Failure;
 use openledger_openai::{ApiError, EmbeddingsRequest};
 use serde_json::Value;
@@ -18,7 +18,7 @@ pub(crate) async fn embed(
     body: Bytes,
 ) -> Result<Json<Value>, Failure> {
     let begun = tokio::task::spawn_blocking(move || begin(&service, tenant, &body));
-    let (request, pending, tokens) = begun.await.map_err(|error| {
+    let (request, pending, adapter, tokens) = begun.await.map_err(|error| {
         tracing::error!(%error, "a request could not be begun");
         ApiError::internal("The request could not be begun.")
     })??;
@@ -26,7 +26,7 @@ pub(crate) async fn embed(
     for pending in pending {
         match pending.wait().await {
             Some(Ok(vector)) => vectors.push(vector),
-            Some(Err(error)) => return Err(failed(&error).into()),
+            Some(Err(error)) => return Err(failed(&error, &request.model, adapter).into()),
             None => return Err(stopped().into()),
         }
     }
@@ -37,7 +37,15 @@ fn begin(
     service: &Service,
     tenant: Tenant,
     body: &[u8],
-) -> Result<(EmbeddingsRequest, Vec<PendingEmbedding>, u64), ApiError> {
+) -> Result<
+    (
+        EmbeddingsRequest,
+        Vec<PendingEmbedding>,
+        Option<AdapterId>,
+        u64,
+    ),
+    ApiError,
+> {
     let request = EmbeddingsRequest::parse(body)?;
     // Said first, before what is wrong with the rest.
     if service.models().find(&request.model).is_none() {
@@ -56,13 +64,14 @@ fn begin(
         asked.start_by = Some(start_by);
         inputs.push(asked);
     }
-    let pending = service.models().ask(&request.model, |target| {
+    let (pending, adapter) = service.models().ask(&request.model, |target| {
         let taken = inputs.into_iter().map(|mut asked| {
             asked.adapter = target.adapter();
             let taken = service.engine().embed(asked);
             taken.map_err(|error| refused(error, &request.model))
         });
-        taken.collect()
+        let taken: Result<Vec<_>, ApiError> = taken.collect();
+        Ok((taken?, target.adapter()))
     })?;
-    Ok((request, pending, count))
+    Ok((request, pending, adapter, count))
 }

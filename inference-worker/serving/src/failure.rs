@@ -1,7 +1,7 @@
 //! Errors of engine and models as a client sees them.
 
 use crate::models::ModelError;
-use openledger_engine::{StepError, SubmitError};
+use openledger_engine::{AdapterId, StepError, SubmitError};
 use openledger_openai::ApiError;
 
 /// An error's message as a sentence.
@@ -30,13 +30,33 @@ pub(crate) fn refused(error: SubmitError, model: &str) -> ApiError {
     }
 }
 
-/// A request that the engine took and could not finish.
-pub(crate) fn failed(error: &StepError) -> ApiError {
+/// A request that the engine took and could not finish: what it asked for by `model`, and the adapter that
+/// was. A client learns what is wrong and no more; the log has the digest too.
+pub(crate) fn failed(error: &StepError, model: &str, adapter: Option<AdapterId>) -> ApiError {
+    let log = || match adapter {
+        Some(digest) => tracing::error!(model, %digest, "a request failed: {error}"),
+        None => tracing::error!(model, "a request failed: {error}"),
+    };
     match error {
         StepError::Expired => ApiError::busy("No place came free in time. Try again.", 5),
         StepError::Constraint(_) => ApiError::unprocessable("constraint_failed", sentence(error)),
-        error => {
-            tracing::error!(%error, "a request failed");
+        StepError::Adapter(reason) => {
+            log();
+            let message = format!(
+                "The adapter `{model}` cannot be brought to memory: {reason}. Its operator has to mend that."
+            );
+            ApiError::new(503, "server_error", "adapter_unavailable", message)
+        }
+        StepError::NotFinite => {
+            log();
+            let message = format!(
+                "The weights of `{model}` compute something that is no number, so that there is no answer. \
+                 Its operator has to replace them."
+            );
+            ApiError::new(500, "server_error", "weights_not_finite", message)
+        }
+        StepError::StopCheck | StepError::Backend(_) => {
+            log();
             ApiError::internal("The answer failed.")
         }
     }
@@ -61,7 +81,7 @@ impl From<ModelError> for ApiError {
             ModelError::Changed(_) => ApiError::new(409, "conflict_error", "changed", message),
             ModelError::Unknown(name) => ApiError::unknown_model(&name),
             // Paths are for the operator, who is the only one to come here.
-            ModelError::Files(_) | ModelError::Engine(_) => {
+            ModelError::Files(_) | ModelError::TooLarge(_) | ModelError::Engine(_) => {
                 ApiError::unprocessable("adapter_unusable", message)
             }
         }

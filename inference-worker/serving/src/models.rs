@@ -37,6 +37,9 @@ pub enum ModelError {
     /// The files are no adapter of this base.
     #[error("the adapter cannot be loaded: {0}")]
     Files(String),
+    /// The device never has room for it.
+    #[error("{0}; give the server more by --device-memory, or shorter contexts by --max-context")]
+    TooLarge(AdapterError),
     /// The engine does not take it.
     #[error("the adapter cannot be loaded: {0}")]
     Engine(AdapterError),
@@ -207,6 +210,11 @@ impl Models {
         }
         let adapter = Adapter::load(folder, self.engine.config())
             .map_err(|error| ModelError::Files(error.to_string()))?;
+        let fits = self.engine.check_adapter(&adapter);
+        fits.map_err(|error| match error {
+            AdapterError::TooLarge { .. } => ModelError::TooLarge(error),
+            error => ModelError::Engine(error),
+        })?;
         let id = AdapterId(adapter.digest);
         let _changing = self.changes.write().unwrap_or_else(PoisonError::into_inner);
         self.engine

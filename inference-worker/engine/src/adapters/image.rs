@@ -5,7 +5,7 @@ use super::AdapterId;
 use crate::aligned::{Aligned, ALIGNED_WORDS};
 use crate::backend::parallel::Shard;
 use crate::error::AdapterError;
-use crate::panels::{Element, PanelShape};
+use crate::panels::{Element, PanelShape, LANES};
 use blake2::digest::consts::U32;
 use blake2::{Blake2b, Digest};
 use candle_core::Tensor;
@@ -169,6 +169,21 @@ impl AdapterImage {
             table.others = others.map(|image| Arc::clone(&image.table)).collect();
         }
         Ok(first)
+    }
+
+    /// Bytes that an adapter takes at most, however it is laid out for so many ranks.
+    pub fn most_bytes(adapter: &Adapter, ranks: usize) -> usize {
+        let pairs = adapter.layers.iter().flat_map(|layer| {
+            let sites = Site::ALL.into_iter();
+            sites.filter_map(|site| layer.get(site))
+        });
+        let words = pairs.map(|pair| {
+            let inputs = pair.a.dims().last().copied().unwrap_or(0);
+            let outputs = pair.b.dims().first().copied().unwrap_or(0);
+            let (rank, rows) = (pair.rank(), outputs.next_multiple_of(LANES));
+            rank.next_multiple_of(LANES) * inputs + rows * rank + rows + 3 * ALIGNED_WORDS
+        });
+        words.sum::<usize>() * ranks * size_of::<u32>()
     }
 
     /// An all-linear adapter of seeded uniform weights in panels, for benches and tests. Its deltas are

@@ -144,7 +144,7 @@ fn read_all(
                 let image = catch_unwind(AssertUnwindSafe(|| {
                     let read = source.read(config)?;
                     if read.digest != adapter.id.0 {
-                        return Err("the files are not those that were registered".to_owned());
+                        return Err("its files were changed since it was loaded".to_owned());
                     }
                     copier.lay_out(&read).map_err(|e| e.to_string())
                 }));

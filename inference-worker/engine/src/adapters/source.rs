@@ -58,7 +58,11 @@ pub struct FolderSource(pub PathBuf);
 
 impl AdapterSource for FolderSource {
     fn read(&self, config: &ModelConfig) -> Result<Adapter, String> {
-        Adapter::load(&self.0, config).map_err(|e| e.to_string())
+        Adapter::load(&self.0, config).map_err(|error| {
+            // The path is for the operator.
+            tracing::warn!(folder = %self.0.display(), "an adapter cannot be read again: {error}");
+            "its files are gone, or were changed since it was loaded".to_owned()
+        })
     }
 
     fn tier(&self) -> &'static str {
