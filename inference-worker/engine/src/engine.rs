@@ -437,6 +437,11 @@ impl EngineHandle {
         self.inner.context
     }
 
+    /// Requests of one tenant that wait or run at most: more at once can never be taken.
+    pub fn most_requests(&self) -> usize {
+        self.inner.room.most()
+    }
+
     /// Whether the device has room for an adapter beside one context.
     pub fn has_room_for_adapters(&self) -> bool {
         self.inner.most_adapter_bytes > 0

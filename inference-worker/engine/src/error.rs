@@ -158,9 +158,14 @@ pub enum SubmitError {
     },
     /// A bias that is not a number from -100 to 100, or too many of them.
     #[error(
-        "logit_bias takes at most {0} tokens of the vocabulary, each a number from -100 to 100"
+        "`logit_bias` must map at most {most} token ids, each below {vocabulary}, to numbers from -100 to 100"
     )]
-    Bias(usize),
+    Bias {
+        /// Tokens at most.
+        most: usize,
+        /// Size of the vocabulary.
+        vocabulary: usize,
+    },
     /// A sampling parameter without a meaning.
     #[error("{0}")]
     Sampling(&'static str),

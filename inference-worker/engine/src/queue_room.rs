@@ -38,6 +38,11 @@ impl QueueRoom {
         }
     }
 
+    /// Places that one tenant may have at most, when there is nobody else.
+    pub fn most(&self) -> usize {
+        self.limit.min(self.tenant_limit)
+    }
+
     /// A panic elsewhere leaves the counts whole: nothing below can panic between two changes.
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)

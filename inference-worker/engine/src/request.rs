@@ -111,7 +111,10 @@ impl Request {
             (*token as usize) < vocabulary && (-100.0..=100.0).contains(bias)
         };
         if self.logit_bias.len() > MAX_BIASED || !self.logit_bias.iter().all(has_meaning) {
-            return Err(SubmitError::Bias(MAX_BIASED));
+            return Err(SubmitError::Bias {
+                most: MAX_BIASED,
+                vocabulary,
+            });
         }
         Ok(())
     }

@@ -82,6 +82,38 @@ const INDIFFERENT: [&str; 8] = [
     "request_id",
 ];
 
+/// Fields that say nothing with these values, which they have when they are left out: OpenAI's, and those of
+/// vLLM that some clients write out.
+fn neutral() -> Vec<(&'static str, Value)> {
+    vec![
+        ("suffix", json!("")),
+        ("functions", json!([])),
+        ("modalities", json!(["text"])),
+        ("echo", json!(false)),
+        ("tools", json!([])),
+        ("tool_choice", json!("none")),
+        ("top_logprobs", json!(0)),
+        ("add_generation_prompt", json!(true)),
+        ("allowed_token_ids", json!([])),
+        ("bad_words", json!([])),
+        ("continue_final_message", json!(false)),
+        ("detokenize", json!(true)),
+        ("early_stopping", json!(false)),
+        ("include_reasoning", json!(true)),
+        ("include_stop_str_in_output", json!(false)),
+        ("length_penalty", json!(1)),
+        ("logits_processors", json!([])),
+        ("min_tokens", json!(0)),
+        ("priority", json!(0)),
+        ("return_token_ids", json!(false)),
+        ("return_tokens_as_token_ids", json!(false)),
+        ("skip_special_tokens", json!(true)),
+        ("spaces_between_special_tokens", json!(true)),
+        ("stop_token_ids", json!([])),
+        ("use_beam_search", json!(false)),
+    ]
+}
+
 impl Completion {
     /// Reads a body.
     ///
@@ -183,17 +215,16 @@ impl Completion {
     /// Drops what clients send although it says nothing.
     fn pass_over_neutral(&self, fields: &mut Fields) {
         fields.pass_over(&INDIFFERENT);
-        for (name, neutral) in [
-            ("suffix", json!("")),
-            ("functions", json!([])),
-            ("modalities", json!(["text"])),
-            ("echo", json!(false)),
-            ("tools", json!([])),
-            ("tool_choice", json!("none")),
-            ("top_logprobs", json!(0)),
-        ] {
+        // Whether a tokenizer adds its own tokens to a prompt: a rendered chat holds them.
+        let adds = ("add_special_tokens", json!(self.endpoint == Endpoint::Text));
+        for (name, neutral) in neutral().into_iter().chain([adds]) {
             if let Some(value) = fields.take(name) {
-                if value != neutral {
+                let same = match (value.as_f64(), neutral.as_f64()) {
+                    // 1 and 1.0 are the same number.
+                    (Some(value), Some(neutral)) => value == neutral,
+                    _ => value == neutral,
+                };
+                if !same {
                     fields.put_back(name, value);
                 }
             }

@@ -13,8 +13,10 @@ pub enum Format {
     Text,
     /// Any JSON object.
     JsonObject,
-    /// JSON by a schema.
+    /// JSON by a schema, as `response_format` asks for it.
     JsonSchema(Value),
+    /// The same, as `guided_json` does.
+    GuidedJson(Value),
     /// Text that a regular expression matches as a whole.
     Regex(String),
 }
@@ -36,7 +38,7 @@ impl Format {
                 })?,
                 value => value,
             };
-            asked.push(schema_of(schema, "guided_json")?);
+            asked.push(Format::GuidedJson(schema_of(schema, "guided_json")?));
         }
         if let Some(pattern) = fields.string("guided_regex")? {
             if pattern.len() > GRAMMAR_BYTES {
@@ -61,6 +63,10 @@ impl Format {
             Format::JsonObject => json!({"type": "json_object"}),
             Format::JsonSchema(schema) => {
                 json!({"type": "json_schema", "json_schema": {"name": "answer", "schema": schema}})
+            }
+            Format::GuidedJson(schema) => {
+                body.insert("guided_json".into(), schema.clone());
+                return;
             }
             Format::Regex(pattern) => {
                 body.insert("guided_regex".into(), json!(pattern));
@@ -87,7 +93,7 @@ fn response_format(value: Value) -> Result<Format, ApiError> {
                 .take("schema")
                 .unwrap_or_else(|| json!({"type": "object"}));
             inner.finish()?;
-            schema_of(schema, "response_format.json_schema.schema")?
+            Format::JsonSchema(schema_of(schema, "response_format.json_schema.schema")?)
         }
         _ => {
             return Err(ApiError::value(
@@ -100,7 +106,7 @@ fn response_format(value: Value) -> Result<Format, ApiError> {
     Ok(format)
 }
 
-fn schema_of(schema: Value, param: &str) -> Result<Format, ApiError> {
+fn schema_of(schema: Value, param: &str) -> Result<Value, ApiError> {
     if !(schema.is_object() || schema.is_boolean()) {
         return Err(ApiError::value(
             param,
@@ -110,7 +116,7 @@ fn schema_of(schema: Value, param: &str) -> Result<Format, ApiError> {
     if schema.to_string().len() > GRAMMAR_BYTES {
         return Err(too_long(param));
     }
-    Ok(Format::JsonSchema(schema))
+    Ok(schema)
 }
 
 fn too_long(param: &str) -> ApiError {

@@ -2,7 +2,7 @@
 
 use crate::answering::{Answering, Piece};
 use crate::ask::{client_seed, engine_request, prompts};
-use crate::failure::refused;
+use crate::failure::{refused, within_places};
 use crate::reader::Whole;
 use crate::server::Service;
 use axum::body::{Body, Bytes};
@@ -87,6 +87,9 @@ fn begin(
         return Err(service.models().unknown(&request.model));
     }
     let (engine, text) = (service.engine(), service.text());
+    // Several prompts are several answers, too.
+    let param = if request.n > 1 { "n" } else { "prompt" };
+    within_places(engine, answering_len(&request), param)?;
     let prompts = prompts(text, &request)?;
     let seed = match request.sampling.seed {
         Some(seed) => client_seed(seed),

@@ -1,7 +1,7 @@
 //! `/v1/embeddings`.
 
 use crate::ask::tokens;
-use crate::failure::{failed, refused, stopped};
+use crate::failure::{failed, refused, stopped, within_places};
 use crate::server::Service;
 use axum::body::Bytes;
 use axum::extract::{Extension, State};
@@ -52,6 +52,7 @@ fn begin(
         return Err(service.models().unknown(&request.model));
     }
     request.check_dimensions(service.engine().config().hidden_size)?;
+    within_places(service.engine(), request.inputs.len(), "input")?;
     let start_by = Instant::now() + service.options().queue_timeout;
     let mut count = 0;
     let mut inputs = Vec::with_capacity(request.inputs.len());

@@ -1,7 +1,7 @@
 //! Errors of engine and models as a client sees them.
 
 use crate::models::ModelError;
-use openledger_engine::{AdapterId, StepError, SubmitError};
+use openledger_engine::{AdapterId, EngineHandle, StepError, SubmitError};
 use openledger_openai::ApiError;
 
 /// An error's message as a sentence.
@@ -14,6 +14,25 @@ fn sentence(error: &dyn std::fmt::Display) -> String {
     }
 }
 
+/// Refuses more answers or vectors at once than one key ever has places for; the field at fault is `param`.
+pub(crate) fn within_places(
+    engine: &EngineHandle,
+    asked: usize,
+    param: &str,
+) -> Result<(), ApiError> {
+    let most = engine.most_requests();
+    if asked <= most {
+        return Ok(());
+    }
+    Err(ApiError::value(
+        param,
+        format!(
+            "The request asks for {asked} answers, and of one key at most {most} wait or run here. Ask for \
+             fewer at a time."
+        ),
+    ))
+}
+
 /// A request that the engine does not take.
 pub(crate) fn refused(error: SubmitError, model: &str) -> ApiError {
     match error {
@@ -23,6 +42,7 @@ pub(crate) fn refused(error: SubmitError, model: &str) -> ApiError {
         SubmitError::Stopped => ApiError::unavailable("The engine has stopped."),
         // Unloaded between its name and its turn.
         SubmitError::UnknownAdapter(_) => ApiError::unknown_model(model),
+        SubmitError::Bias { .. } => ApiError::value("logit_bias", sentence(&error)),
         SubmitError::PromptTooLong { .. } => {
             ApiError::invalid("context_length_exceeded", sentence(&error))
         }

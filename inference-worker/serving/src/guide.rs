@@ -95,6 +95,7 @@ impl Guides {
             Format::JsonSchema(schema) => {
                 Some((Form::JsonSchema(schema.clone()), "response_format"))
             }
+            Format::GuidedJson(schema) => Some((Form::JsonSchema(schema.clone()), "guided_json")),
             Format::Regex(pattern) => Some((Form::Regex(pattern.clone()), "guided_regex")),
         })
     }

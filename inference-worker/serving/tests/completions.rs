@@ -238,6 +238,11 @@ async fn answers_should_have_the_shape_that_is_asked_for() {
         (status, &error["error"]["param"]),
         (400, &json!("response_format"))
     );
+    let mut guided = prompt("Weather: ");
+    guided["guided_json"] = json!({"type": "cloud"});
+    let (status, error) = scene.post(TEXT, &guided).await;
+    let param = &error["error"]["param"];
+    assert_eq!((status, param), (400, &json!("guided_json")));
     regex["guided_regex"] = json!("(");
     assert_eq!(scene.post(TEXT, &regex).await.0, 400);
 }
@@ -388,5 +393,7 @@ async fn sampling_fields_should_reach_the_engine() {
     body["max_tokens"] = json!(5);
     assert_eq!(scene.ok(TEXT, &body).await["choices"][0]["text"], "aaaaa");
     body["logit_bias"] = json!({"9999999": 1});
-    assert_eq!(scene.post(TEXT, &body).await.0, 400);
+    let (status, error) = scene.post(TEXT, &body).await;
+    let param = &error["error"]["param"];
+    assert_eq!((status, param), (400, &json!("logit_bias")));
 }

@@ -258,22 +258,19 @@ async fn what_is_too_much_should_be_refused_clearly() {
     );
     let mut two = prompt("Hi");
     two["n"] = json!(2);
-    let response = scene
-        .client
-        .post(scene.url(TEXT))
-        .json(&two)
-        .send()
-        .await
-        .unwrap();
+    let (status, answer) = scene.post(TEXT, &two).await;
+    // That would never find two places.
+    assert_eq!((status, &answer["error"]["param"]), (400, &json!("n")));
+    let several = json!({"model": BASE, "input": ["a", "b"]});
+    let (status, answer) = scene.post("/v1/embeddings", &several).await;
+    assert_eq!((status, &answer["error"]["param"]), (400, &json!("input")));
+    let place = scene.take_a_place();
+    let request = scene.client.post(scene.url(TEXT)).json(&prompt("Hi"));
+    let response = request.send().await.unwrap();
     assert_eq!(response.status(), 429);
-    assert!(
-        response.headers()["retry-after"]
-            .to_str()
-            .unwrap()
-            .parse::<u64>()
-            .unwrap()
-            >= 1
-    );
+    let later = response.headers()["retry-after"].to_str().unwrap();
+    assert!(later.parse::<u64>().unwrap() >= 1);
+    drop(place);
     let plain = scene
         .client
         .post(scene.url(TEXT))
@@ -286,19 +283,24 @@ async fn what_is_too_much_should_be_refused_clearly() {
         .header("content-type", "application/json");
     let response = request.body(deep).send().await.unwrap();
     assert_eq!(response.status(), 400);
-    // The rest is unharmed.
-    scene.idle().await;
-    scene.ok(TEXT, &prompt("Hi")).await;
+    // The rest is unharmed, once the place is free again.
+    loop {
+        match scene.post(TEXT, &prompt("Hi")).await {
+            (429, _) => tokio::time::sleep(Duration::from_millis(5)).await,
+            (status, answer) => break assert_eq!(status, 200, "{answer}"),
+        }
+    }
 }
 
 #[tokio::test]
 async fn a_request_that_does_not_fit_whole_should_leave_nothing_running() {
     let options = EngineOptions {
-        max_requests: 3,
+        max_requests: 4,
         ..EngineOptions::default()
     };
     let scene = Scene::with(None, options, Options::default()).await;
     scene.idle().await;
+    let place = scene.take_a_place();
     let before = scene.engine.stats();
     let mut body = prompt("");
     body["prompt"] = json!(["The harbour", "Prices are", "Who is paid?", "One too many"]);
@@ -309,7 +311,7 @@ async fn a_request_that_does_not_fit_whole_should_leave_nothing_running() {
         let (status, error) = scene.post(TEXT, &body).await;
         assert_eq!((status, &error["error"]["code"]), (429, &json!("busy")));
         // The three that had been taken are not computed to their end.
-        scene.idle().await;
+        scene.idle_but_for(1).await;
     }
     // The engine may not have looked at all of them yet.
     let cancelled = async {
@@ -320,8 +322,9 @@ async fn a_request_that_does_not_fit_whole_should_leave_nothing_running() {
     tokio::time::timeout(PATIENCE, cancelled)
         .await
         .expect("they are cancelled");
-    scene.idle().await;
+    scene.idle_but_for(1).await;
     assert_eq!(scene.engine.stats().finished, before.finished);
+    drop(place);
     body["stream"] = json!(false);
     body["max_tokens"] = json!(2);
     body["prompt"] = json!(["The harbour", "Prices are", "Who is paid?"]);

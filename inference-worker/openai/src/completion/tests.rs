@@ -121,6 +121,40 @@ fn what_would_change_the_answer_and_is_not_understood_should_be_refused_by_name(
 }
 
 #[test]
+fn fields_with_the_value_that_they_have_when_left_out_should_change_nothing() {
+    let plain = (chat("").unwrap(), text("").unwrap());
+    for (field, other) in [
+        (r#""use_beam_search":false"#, r#""use_beam_search":true"#),
+        (r#""length_penalty":1.0"#, r#""length_penalty":0.9"#),
+        (r#""length_penalty":1"#, r#""length_penalty":"1""#),
+        (r#""priority":0"#, r#""priority":1"#),
+        (r#""min_tokens":0"#, r#""min_tokens":1"#),
+        (r#""stop_token_ids":[]"#, r#""stop_token_ids":[1]"#),
+        (r#""bad_words":[]"#, r#""bad_words":["a"]"#),
+        (r#""detokenize":true"#, r#""detokenize":false"#),
+        (
+            r#""skip_special_tokens":true"#,
+            r#""skip_special_tokens":false"#,
+        ),
+        (
+            r#""spaces_between_special_tokens":true"#,
+            r#""spaces_between_special_tokens":false"#,
+        ),
+    ] {
+        let (field, other) = (format!(",{field}"), format!(",{other}"));
+        assert_eq!(chat(&field).expect(&field), plain.0);
+        assert_eq!(text(&field).expect(&field), plain.1);
+        for error in [chat(&other), text(&other)] {
+            assert_eq!(error.expect_err(&other).code, "unsupported_parameter");
+        }
+    }
+    // Chats hold these tokens already, texts do not.
+    let adds = |on: bool| format!(r#","add_special_tokens":{on}"#);
+    assert!(chat(&adds(false)).is_ok() && chat(&adds(true)).is_err());
+    assert!(text(&adds(true)).is_ok() && text(&adds(false)).is_err());
+}
+
+#[test]
 fn bodies_that_are_no_request_should_be_refused() {
     for body in [
         "",
@@ -217,6 +251,7 @@ fn format() -> impl Strategy<Value = Format> {
         Just(Format::JsonSchema(
             json!({"type": "object", "properties": {"a": {"type": "string"}}})
         )),
+        Just(Format::GuidedJson(json!({"type": "integer"}))),
         "[a-z]{1,8}".prop_map(Format::Regex),
     ]
 }

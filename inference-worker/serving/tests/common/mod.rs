@@ -2,7 +2,9 @@
 
 #![allow(dead_code)]
 
-use openledger_engine::{Engine, EngineHandle, EngineOptions};
+use openledger_engine::{
+    AdapterId, AdapterSource, Brought, Engine, EngineHandle, EngineOptions, Request, TokenStream,
+};
 use openledger_http::Front;
 use openledger_model::{Adapter, Family, LoraConfig, ModelConfig, Targets, Weights};
 use openledger_serving::{loading, Keys, Models, Options, Server};
@@ -10,6 +12,7 @@ use openledger_text::TextModel;
 use serde_json::{json, Value};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tempfile::TempDir;
 use tokio::net::TcpListener;
@@ -71,6 +74,24 @@ pub fn write_adapter(folder: &Path, seed: u64) -> Adapter {
     std::fs::create_dir_all(folder).unwrap();
     adapter.save(folder).unwrap();
     Adapter::load(folder, &config).unwrap()
+}
+
+/// Files that never come.
+#[derive(Default)]
+struct Never(Mutex<Vec<Brought>>);
+
+impl AdapterSource for Never {
+    fn read(&self, _: &ModelConfig) -> Result<Adapter, String> {
+        Err("they are not there".to_owned())
+    }
+
+    fn bring(&self, brought: Brought) {
+        self.0.lock().unwrap().push(brought);
+    }
+
+    fn tier(&self) -> &'static str {
+        "store"
+    }
 }
 
 /// A server, stopped when it is told to.
@@ -208,11 +229,26 @@ impl Scene {
             .collect()
     }
 
+    /// Takes one of the engine's places until the stream is dropped.
+    pub fn take_a_place(&self) -> TokenStream {
+        let id = AdapterId([7; 32]);
+        let files: Arc<dyn AdapterSource> = Arc::new(Never::default());
+        self.engine.register_adapter(id, files).unwrap();
+        let mut request = Request::new(vec![1], 1);
+        request.adapter = Some(id);
+        self.engine.submit(request).unwrap()
+    }
+
     /// Waits until nothing runs or waits in the engine.
     pub async fn idle(&self) {
+        self.idle_but_for(0).await;
+    }
+
+    /// Waits until nothing runs in the engine and so many wait.
+    pub async fn idle_but_for(&self, waiting: usize) {
         for _ in 0..2000 {
             let stats = self.engine.stats();
-            if stats.running == 0 && stats.waiting == 0 && stats.kv_pages_used == 0 {
+            if stats.running == 0 && stats.waiting == waiting && stats.kv_pages_used == 0 {
                 return;
             }
             tokio::time::sleep(Duration::from_millis(5)).await;
