@@ -5,7 +5,9 @@ use crate::failure::Failure;
 use crate::limits::Limits;
 use crate::stall::{Stalling, Unsent};
 use axum::body::Body;
+use axum::http::{header, StatusCode};
 use axum::response::IntoResponse;
+use axum::routing::get;
 use axum::Router;
 use hyper::body::{Body as _, Incoming};
 use hyper::server::conn::http1;
@@ -55,8 +57,9 @@ pub struct Front {
     /// Looked up for each request: a connection outlives the loading.
     routes: watch::Sender<Router>,
     drain: watch::Sender<bool>,
-    living: mpsc::Sender<()>,
-    all_ended: mpsc::Receiver<()>,
+    /// None once the server stops: who comes then is not waited for.
+    living: Option<mpsc::Sender<()>>,
+    all_ended: Option<mpsc::Receiver<()>>,
 }
 
 impl Front {
@@ -70,8 +73,8 @@ impl Front {
             routes: watch::Sender::new(routes),
             limits,
             drain: watch::Sender::new(false),
-            living,
-            all_ended,
+            living: Some(living),
+            all_ended: Some(all_ended),
         }
     }
 
@@ -81,16 +84,22 @@ impl Front {
     }
 
     /// Serves other routes from now on, until `stop` resolves. Then nothing new is taken, and what runs may
-    /// end within [`Limits::grace`].
+    /// end within [`Limits::grace`]; who asks meanwhile is told that the server is shutting down.
     pub async fn serve(mut self, routes: Router, stop: impl Future<Output = ()>) {
         self.routes.send_modify(|current| *current = routes);
         self.accept_until(stop).await;
-        drop(self.listener);
+        self.routes.send_modify(|current| *current = stopping());
         self.drain.send_replace(true);
-        drop(self.living);
-        // Nobody sends: it ends when the last connection does.
-        let rest = tokio::time::timeout(self.limits.grace, self.all_ended.recv());
-        if rest.await.is_err() {
+        drop(self.living.take());
+        let all_ended = self.all_ended.take();
+        let ended = async {
+            if let Some(mut all_ended) = all_ended {
+                // Nobody sends: it ends when the last connection does.
+                all_ended.recv().await;
+            }
+        };
+        let rest = tokio::time::timeout(self.limits.grace, ended);
+        if self.accept_until(rest).await.is_err() {
             tracing::warn!("some answers did not end in time and are cut off");
         }
     }
@@ -123,7 +132,9 @@ impl Front {
                 }
                 continue;
             };
-            let (routes, draining) = (self.routes.subscribe(), self.drain.subscribe());
+            // Who comes while the server stops is answered all the same.
+            let draining = self.living.is_some().then(|| self.drain.subscribe());
+            let routes = self.routes.subscribe();
             let (limits, living) = (self.limits.clone(), self.living.clone());
             let farewells = Arc::clone(&self.farewells);
             tokio::spawn(async move {
@@ -133,6 +144,27 @@ impl Front {
             });
         }
     }
+}
+
+/// Seconds after which somebody else may answer in the place of a server that stops.
+const ELSEWHERE: u64 = 5;
+
+/// What is answered while the server stops.
+fn stopping() -> Router {
+    let ready = || async {
+        let body = r#"{"ready":false,"why":"the server is shutting down"}"#;
+        let json = [(header::CONTENT_TYPE, "application/json")];
+        (StatusCode::SERVICE_UNAVAILABLE, json, body)
+    };
+    let refuse = || async {
+        let mut error = ApiError::unavailable("The server is shutting down.");
+        error.retry_after = Some(ELSEWHERE);
+        Failure(error)
+    };
+    Router::new()
+        .route("/health", get(|| async { "ok\n" }))
+        .route("/ready", get(ready))
+        .fallback(refuse)
 }
 
 /// Said to a client that has no place.
@@ -162,8 +194,11 @@ async fn turn_away(mut stream: TcpStream) -> std::io::Result<()> {
     Ok(())
 }
 
-/// Resolves when the server stops.
-async fn begun(draining: &mut watch::Receiver<bool>) {
+/// Resolves when the server stops; never on a connection that came after.
+async fn begun(draining: &mut Option<watch::Receiver<bool>>) {
+    let Some(draining) = draining else {
+        return std::future::pending().await;
+    };
     // An error means that the server is gone, which is the same.
     let _ = draining.wait_for(|draining| *draining).await.is_ok();
 }
@@ -196,7 +231,7 @@ async fn attend(
     connection: Arc<Connection>,
     routes: watch::Receiver<Router>,
     limits: &Limits,
-    mut draining: watch::Receiver<bool>,
+    mut draining: Option<watch::Receiver<bool>>,
     farewells: &Farewells,
 ) {
     if let Err(error) = stream.set_nodelay(true) {

@@ -7,6 +7,7 @@ use axum::Router;
 use metrics_exporter_prometheus::PrometheusBuilder;
 use openledger_http::{metrics, read, Front, Limits};
 use std::convert::Infallible;
+use std::future::Future;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -42,6 +43,15 @@ async fn narrow(driven: Option<Driven>) -> (SocketAddr, JoinHandle<()>) {
 
 /// A front, which sends at `/driven` what comes.
 async fn serving(limits: Limits, driven: Option<Driven>) -> (SocketAddr, JoinHandle<()>) {
+    serving_until(limits, driven, std::future::pending()).await
+}
+
+/// [`serving`] until it is told to stop.
+async fn serving_until(
+    limits: Limits,
+    driven: Option<Driven>,
+    stop: impl Future<Output = ()> + Send + 'static,
+) -> (SocketAddr, JoinHandle<()>) {
     let driven = Arc::new(Mutex::new(driven));
     let driven = move || {
         let driven = driven.lock().unwrap().take().unwrap();
@@ -54,7 +64,7 @@ async fn serving(limits: Limits, driven: Option<Driven>) -> (SocketAddr, JoinHan
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let front = Front::new(listener, limits, Router::new());
-    let serving = front.serve(routes, std::future::pending());
+    let serving = front.serve(routes, stop);
     (address, tokio::spawn(serving))
 }
 
@@ -178,4 +188,51 @@ async fn a_body_should_be_read_within_its_bounds() {
         .await
         .unwrap_err();
     assert_eq!(slow.status, 408);
+}
+
+/// Asks on a connection of its own; the whole answer.
+async fn answer(address: SocketAddr, request: &str) -> String {
+    let more = "host: x\r\nconnection: close\r\n\r\n";
+    let mut socket = send(address, &format!("{request} HTTP/1.1\r\n{more}")).await;
+    let mut all = String::new();
+    let read = tokio::time::timeout(LONG, socket.read_to_string(&mut all));
+    read.await.expect("it is answered").unwrap();
+    all
+}
+
+#[tokio::test]
+async fn who_comes_while_the_server_stops_should_be_told_so() {
+    let (more, driven) = mpsc::channel(1);
+    let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
+    let limits = Limits {
+        grace: LONG,
+        ..Limits::default()
+    };
+    let stopped = async {
+        let _ = stopped.await;
+    };
+    let (address, serving) = serving_until(limits, Some(driven), stopped).await;
+    let idle = ask(address, "/small").await;
+    let under_way = ask(address, "/driven").await;
+    drop(stop);
+    // It is hung up on, after its answer.
+    assert!(rest(idle).await > 0);
+    let ready = answer(address, "GET /ready").await;
+    assert!(ready.starts_with("HTTP/1.1 503"), "{ready}");
+    assert!(ready.contains("shutting down"), "{ready}");
+    for request in ["GET /small", "POST /driven"] {
+        let refused = answer(address, request).await;
+        assert!(refused.starts_with("HTTP/1.1 503"), "{refused}");
+        assert!(refused.contains("retry-after"), "{refused}");
+    }
+    assert!(answer(address, "GET /health")
+        .await
+        .starts_with("HTTP/1.1 200"));
+    // What was under way ends, and with it the server.
+    more.send(Ok("the end".to_owned())).await.unwrap();
+    drop(more);
+    assert!(rest(under_way).await > 0);
+    let ended = tokio::time::timeout(LONG, serving).await;
+    ended.expect("it ends").unwrap();
+    assert!(TcpStream::connect(address).await.is_err());
 }
