@@ -8,6 +8,7 @@ use std::net::SocketAddr;
 /// Serves the metrics at `address`, into which engine and worker record; gives the address that listens.
 pub async fn install(address: SocketAddr) -> Result<SocketAddr> {
     let handle = metrics::install(PrometheusBuilder::new())?;
+    openledger_engine::describe_metrics();
     metrics::serve(address, handle)
         .await
         .with_context(|| format!("serve metrics on {address}"))

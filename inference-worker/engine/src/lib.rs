@@ -6,6 +6,7 @@ mod aligned;
 pub mod backend;
 pub mod bench;
 pub mod constraint;
+mod descriptions;
 pub mod embedding;
 pub mod engine;
 pub mod error;
@@ -24,6 +25,7 @@ pub mod stats;
 
 pub use adapters::{AdapterId, AdapterSource, Brought, FolderSource, Registry};
 pub use constraint::{ConstraintError, TokenConstraint, TokenMask};
+pub use descriptions::describe_metrics;
 pub use embedding::{EmbedRequest, PendingEmbedding, Pooling};
 pub use engine::{Engine, EngineHandle};
 pub use error::{AdapterError, EngineError, StepError, SubmitError};

@@ -13,21 +13,57 @@ const COUNTS: [f64; 14] = [
     1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0, 1024.0, 2048.0, 4096.0, 8192.0,
 ];
 
-/// A recorder whose histograms have buckets, as the metrics' names promise.
+/// A recorder whose histograms have buckets, as the metrics' names promise, and whose metrics are those of the
+/// model `base`. Adapters have no label: there may be thousands of them.
 ///
 /// # Errors
 /// Never with these buckets.
-pub fn builder() -> Result<PrometheusBuilder, BuildError> {
-    PrometheusBuilder::new()
+pub fn builder(base: &str) -> Result<PrometheusBuilder, BuildError> {
+    Ok(PrometheusBuilder::new()
+        .add_global_label("model_name", base)
         .set_buckets_for_metric(Matcher::Suffix("_seconds".into()), &SECONDS)?
         .set_buckets_for_metric(Matcher::Full("vllm:iteration_tokens_total".into()), &COUNTS)?
-        .set_buckets_for_metric(Matcher::Prefix("openledger_step_".into()), &COUNTS)
+        .set_buckets_for_metric(Matcher::Prefix("openledger_step_".into()), &COUNTS)?)
 }
 
 /// Makes everything in this process record into them.
 ///
 /// # Errors
 /// When something else in the process records already.
-pub fn install() -> Result<PrometheusHandle, BuildError> {
-    openledger_http::metrics::install(builder()?)
+pub fn install(base: &str) -> Result<PrometheusHandle, BuildError> {
+    let handle = openledger_http::metrics::install(builder(base)?)?;
+    describe();
+    Ok(handle)
+}
+
+fn describe() {
+    openledger_engine::describe_metrics();
+    ::metrics::describe_gauge!(
+        REFUSED,
+        "Adapters that could not be loaded at the start, and were not since."
+    );
+}
+
+/// How many adapters are refused.
+pub(crate) const REFUSED: &str = "openledger_refused_adapters";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn metrics_should_be_described_and_name_the_base() {
+        let recorder = builder("tiny").unwrap().build_recorder();
+        let page = recorder.handle();
+        ::metrics::with_local_recorder(&recorder, || {
+            describe();
+            ::metrics::gauge!("vllm:num_requests_running").set(3.0);
+        });
+        let page = page.render();
+        assert!(page.contains("# HELP vllm:num_requests_running "), "{page}");
+        assert!(
+            page.contains("vllm:num_requests_running{model_name=\"tiny\"} 3"),
+            "{page}"
+        );
+    }
 }

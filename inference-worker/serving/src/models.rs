@@ -1,5 +1,6 @@
 //! The models that are served: the base by its name, adapters by theirs.
 
+use crate::metrics::REFUSED;
 use openledger_engine::{AdapterError, AdapterId, EngineHandle, FolderSource};
 use openledger_model::Adapter;
 use openledger_openai::adapters::is_name;
@@ -252,7 +253,7 @@ impl Models {
     }
 
     fn count_refused(&self) {
-        metrics::gauge!("openledger_refused_adapters").set(self.refused().len() as f64);
+        metrics::gauge!(REFUSED).set(self.refused().len() as f64);
     }
 
     /// Takes a name away. Requests that run end with their adapter; later ones find no model.
