@@ -27,7 +27,11 @@ pub enum ModelError {
         limit: u64,
     },
     /// A file is a link that leads out of the folder it was named in.
-    #[error("{}: leads outside its folder", path.display())]
+    #[error(
+        "{}: leads outside its folder, and such links are not followed. The Hugging Face cache is made of them: \
+         `hf download NAME --local-dir DIR` writes a folder of files",
+        path.display()
+    )]
     OutsideFolder {
         /// The file.
         path: PathBuf,

@@ -369,16 +369,30 @@ fn links_out_of_the_folder_are_refused() {
     let folder = tempfile::tempdir().unwrap();
     let link = folder.path().join("model.safetensors");
     std::os::unix::fs::symlink(outside.path().join("model.safetensors"), &link).unwrap();
-    assert!(matches!(
-        Weights::load(folder.path(), &config),
-        Err(ModelError::OutsideFolder { .. })
-    ));
+    let error = Weights::load(folder.path(), &config).unwrap_err();
+    assert!(matches!(error, ModelError::OutsideFolder { .. }));
+    assert!(error.to_string().contains("--local-dir"), "{error}");
     fs::remove_file(&link).unwrap();
     fs::create_dir(&link).unwrap();
     assert!(matches!(
         Weights::load(folder.path(), &config),
         Err(ModelError::Io { .. })
     ));
+}
+
+#[test]
+fn pickled_weights_of_an_adapter_are_refused_by_name() {
+    let dir = goldens().join("llama3");
+    let config = ModelConfig::from_dir(&dir).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    copy(&dir.join("adapters/r4"), folder.path());
+    let weights = folder.path().join("adapter_model.safetensors");
+    fs::rename(weights, folder.path().join("adapter_model.bin")).unwrap();
+    let error = Adapter::load(folder.path(), &config)
+        .unwrap_err()
+        .to_string();
+    assert!(error.contains("adapter_model.bin"), "{error}");
+    assert!(error.contains("safe_serialization"), "{error}");
 }
 
 /// The golden adapter's configuration with fields replaced, and its weights.

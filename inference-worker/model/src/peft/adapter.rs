@@ -23,6 +23,8 @@ use crate::weights::Weights;
 pub const MAX_RANK: usize = 512;
 
 const WEIGHTS: &str = "adapter_model.safetensors";
+/// What PEFT wrote before, and still does where it is asked to.
+const PICKLED: &str = "adapter_model.bin";
 const MAX_CONFIG_BYTES: u64 = 1 << 20;
 const HEADER_ALLOWANCE: u64 = 4 << 20;
 const DIGEST_DOMAIN: &[u8] = b"openledger/adapter/v1";
@@ -65,6 +67,13 @@ impl Adapter {
         let config = folder::read(dir, WHAT, MAX_CONFIG_BYTES)?;
         let parsed = LoraConfig::from_json(text(&config)?)?;
         let limit = byte_limit(&parsed, &parsed.plan(model)?, model);
+        if !folder::holds(dir, WEIGHTS) && folder::holds(dir, PICKLED) {
+            return Err(ModelError::invalid(
+                PICKLED,
+                "only safetensors are read, for a pickle may run code; load the adapter with PEFT and write it \
+                 again by save_pretrained(DIR, safe_serialization=True)",
+            ));
+        }
         let weights = folder::read(dir, WEIGHTS, limit)?;
         Self::from_bytes(&config, &weights, model)
     }
