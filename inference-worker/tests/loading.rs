@@ -168,7 +168,7 @@ async fn a_bad_adapter_in_the_folder_should_stop_no_other_and_be_told_of() {
         .get("/metrics")
         .await
         .1
-        .contains("openledger_refused_adapters 1"));
+        .contains("openledger_refused_adapters{model_name=\"small\"} 1"));
     let refused = program.ask_of("bad").await;
     assert_eq!(refused.status(), 404);
     let error: Value = refused.json().await.unwrap();
@@ -195,7 +195,7 @@ async fn a_bad_adapter_in_the_folder_should_stop_no_other_and_be_told_of() {
         .get("/metrics")
         .await
         .1
-        .contains("openledger_refused_adapters 0"));
+        .contains("openledger_refused_adapters{model_name=\"small\"} 0"));
 }
 
 #[tokio::test]

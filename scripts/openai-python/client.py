@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 import sys
 import time
 import urllib.request
@@ -163,9 +164,10 @@ def metrics():
         "vllm:inter_token_latency_seconds_bucket",
         "vllm:e2e_request_latency_seconds_bucket",
         "vllm:prefix_cache_queries_total",
-        'vllm:request_success_total{finished_reason="length"}',
     ]:
         assert f"\n{name}" in page, name
+    ended = r'\nvllm:request_success_total\{[^}]*finished_reason="length"'
+    assert re.search(ended, page), page
 
 
 def main():
