@@ -46,8 +46,39 @@ async fn main() -> ExitCode {
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("error: {error:#}");
+            eprintln!("error: {}", whole(&error));
             ExitCode::FAILURE
         }
+    }
+}
+
+/// An error with its causes. Many errors say what their cause is: that is said once.
+fn whole(error: &anyhow::Error) -> String {
+    let mut text = error.to_string();
+    for cause in error.chain().skip(1) {
+        let cause = cause.to_string();
+        if !text.ends_with(&cause) {
+            text.push_str(": ");
+            text.push_str(&cause);
+        }
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use anyhow::Context;
+
+    #[test]
+    fn a_cause_should_be_told_of_once() {
+        let missing = std::fs::read("/missing/file").unwrap_err();
+        let told = missing.to_string();
+        let model = openledger_model::ModelError::Io {
+            path: "config.json".into(),
+            source: missing,
+        };
+        let error = Err::<(), _>(model).context("the base").unwrap_err();
+        assert_eq!(whole(&error), format!("the base: config.json: {told}"));
     }
 }

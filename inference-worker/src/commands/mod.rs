@@ -1,6 +1,7 @@
 //! The subcommands, one file each.
 
 pub mod bench;
+mod folders;
 pub mod generate;
 pub mod gpu_selftest;
 pub mod index;

@@ -5,6 +5,7 @@ use anyhow::{bail, ensure, Context, Result};
 use openledger_model::{quantise, Checkpoint, ModelConfig, Target};
 use std::{
     fs::{self, File},
+    io::IsTerminal,
     path::{Path, PathBuf},
 };
 
@@ -42,10 +43,17 @@ pub fn run(args: QuantiseArgs) -> Result<()> {
         .prefix(".quantise-")
         .tempdir_in(&parent)
         .with_context(|| format!("a draft in {}", parent.display()))?;
+    let shown = std::io::stderr().is_terminal();
     let outcome = quantise(&checkpoint, target, draft.path(), |done, all| {
-        eprint!("\rshard {done} of {all}");
+        match shown {
+            true => eprint!("\rshard {done} of {all}"),
+            // A log has lines.
+            false => eprintln!("shard {done} of {all}"),
+        }
     });
-    eprintln!();
+    if shown {
+        eprintln!();
+    }
     let outcome = outcome?;
     for name in COMPANIONS {
         let from = args.base.join(name);

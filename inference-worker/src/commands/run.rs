@@ -50,12 +50,17 @@ pub(super) const MIB: usize = 1 << 20;
 
 /// Pages of the engine's arena that fit into so many MiB.
 pub(super) fn arena_pages(config: &ModelConfig, backend: &BackendOptions, mib: usize) -> u32 {
-    let page_bytes = match backend {
+    let pages = mib.saturating_mul(MIB) / page_bytes_of(config, backend);
+    u32::try_from(pages).unwrap_or(u32::MAX)
+}
+
+/// Bytes of a page of the arena, of all ranks together.
+pub(super) fn page_bytes_of(config: &ModelConfig, backend: &BackendOptions) -> usize {
+    let bytes = match backend {
         BackendOptions::Cpu => CpuBackend::page_bytes_of(config),
         BackendOptions::Cuda(cuda) => page_bytes(config, cuda.storage),
     };
-    let pages = mib.saturating_mul(MIB) / page_bytes.max(1);
-    u32::try_from(pages).unwrap_or(u32::MAX)
+    bytes.max(1)
 }
 
 pub async fn run(args: RunArgs) -> Result<()> {
@@ -93,7 +98,7 @@ pub async fn run(args: RunArgs) -> Result<()> {
         ..Limits::default()
     };
     let front = Front::new(listener, limits, api::loading());
-    let stop = stop();
+    let stop = stop("open answers end first, what was delivered is journaled");
     tokio::pin!(stop);
     let runtime = Handle::current();
     let started = load(move || runtime.block_on(start(args, worker, key, journal)))?;
@@ -282,8 +287,8 @@ async fn key_index(client: &ChainClient, worker: AccountId, key: &Key) -> Result
         })
 }
 
-/// Resolves at Ctrl-C or SIGTERM.
-pub(super) async fn stop() {
+/// Resolves at Ctrl-C or SIGTERM; `meanwhile` says what comes before the end.
+pub(super) async fn stop(meanwhile: &str) {
     let interrupt = signal::ctrl_c();
     let mut terminate = match signal::unix::signal(signal::unix::SignalKind::terminate()) {
         Ok(signal) => signal,
@@ -297,7 +302,7 @@ pub(super) async fn stop() {
         _ = interrupt => {}
         _ = terminate.recv() => {}
     }
-    tracing::info!("stopping: open answers end first, what was delivered is journaled");
+    tracing::info!("stopping: {meanwhile}");
 }
 
 #[cfg(test)]

@@ -1,20 +1,25 @@
 //! `serve`: the engine behind OpenAI's API, without a chain.
 
-use super::run::{arena_pages, stop, MIB};
+use super::folders::{check_base, name_of, Found};
+use super::run::{arena_pages, page_bytes_of, stop, MIB};
 use crate::cli::{NamedAdapter, ServeArgs};
 use anyhow::{bail, ensure, Context, Result};
-use openledger_engine::{Engine, EngineOptions};
+use openledger_engine::{kv::pages_for, Engine, EngineOptions};
 use openledger_http::{room_for, Front, Limits};
 use openledger_model::{Checkpoint, ModelConfig};
 use openledger_serving::{loading, metrics, Keys, Models, Options, Server};
 use openledger_text::TextModel;
-use std::{
-    path::{Path, PathBuf},
-    time::Duration,
-};
+use std::{path::PathBuf, time::Duration};
 use tokio::{net::TcpListener, sync::oneshot};
 
 pub async fn run(args: ServeArgs) -> Result<()> {
+    check_base(&args.base)?;
+    let found = match &args.adapters {
+        Some(folder) => Found::look(folder)?,
+        None => Found::default(),
+    };
+    found.tell();
+    check_names(&args)?;
     let name = match &args.name {
         Some(name) => name.clone(),
         None => name_of(&args.base)?,
@@ -23,7 +28,7 @@ pub async fn run(args: ServeArgs) -> Result<()> {
     let options = Options {
         keys: keys(&args.api_key_file)?,
         admin: keys(&args.admin_key_file)?,
-        metrics: Some(metrics::install().context("the metrics")?),
+        metrics: Some(metrics::install(&name).context("the metrics")?),
         limits: Limits {
             connections: room_for(args.max_connections.max(1)),
             grace: Duration::from_secs(args.grace),
@@ -52,9 +57,9 @@ pub async fn run(args: ServeArgs) -> Result<()> {
         options.limits.clone(),
         loading(options.metrics.clone()),
     );
-    let stop = stop();
+    let stop = stop("open answers end first");
     tokio::pin!(stop);
-    let loaded = load(move || start(&args, &name, options))?;
+    let loaded = load(move || start(&args, found, &name, options))?;
     let loaded = tokio::select! {
         loaded = front.wait_for(loaded) => loaded,
         // There is no answer to wait for.
@@ -98,16 +103,63 @@ pub(super) fn load<T: Send + 'static>(
     Ok(loaded)
 }
 
+/// Refuses a name that is given twice.
+fn check_names(args: &ServeArgs) -> Result<()> {
+    for (at, NamedAdapter { name, .. }) in args.adapter.iter().enumerate() {
+        let twice = args
+            .adapter
+            .iter()
+            .skip(at + 1)
+            .any(|other| other.name == *name);
+        ensure!(
+            !twice,
+            "--adapter {name} is given twice: each adapter has a name of its own"
+        );
+    }
+    Ok(())
+}
+
+/// MiB for one context, and a page for an adapter.
+fn least_memory(context: usize, page_bytes: usize) -> usize {
+    (pages_for(context) + 1)
+        .saturating_mul(page_bytes)
+        .div_ceil(MIB)
+}
+
 type Pin = Box<dyn FnOnce() -> Result<()> + Send>;
 
 /// Loads everything.
-fn start(args: &ServeArgs, name: &str, options: Options) -> Result<(Server, Vec<(String, Pin)>)> {
+fn start(
+    args: &ServeArgs,
+    found: Found,
+    name: &str,
+    options: Options,
+) -> Result<(Server, Vec<(String, Pin)>)> {
     let config = ModelConfig::from_dir(&args.base)
         .with_context(|| format!("the base model in {}", args.base.display()))?;
     let weights = Checkpoint::open(&args.base, &config)?;
     let text = TextModel::from_dir(&args.base)?;
     let (backend, tensor_parallel) = args.device.backend()?;
+    if let Some(asked) = args
+        .max_context
+        .filter(|asked| *asked > config.max_position_embeddings)
+    {
+        let context = config.max_position_embeddings;
+        tracing::warn!(
+            asked,
+            context,
+            "--max-context is above the model's own context, which is kept to"
+        );
+    }
+    let context = args.max_context.unwrap_or(usize::MAX);
+    let context = context.min(config.max_position_embeddings);
     let pages = |mib| arena_pages(&config, &backend, mib);
+    let least = least_memory(context, page_bytes_of(&config, &backend));
+    let little = format!(
+        "--device-memory is too little: {least} MiB are the least for a context of {context} tokens and an \
+         adapter beside it; shorter contexts by --max-context take less"
+    );
+    ensure!(args.device_memory.map(pages) != Some(0), little);
     let engine = Engine::start(
         &config,
         weights,
@@ -127,13 +179,9 @@ fn start(args: &ServeArgs, name: &str, options: Options) -> Result<(Server, Vec<
         },
     )?;
     let models = Models::new(&engine, name, args.adapters.as_deref())?;
-    let found = match &args.adapters {
-        Some(folder) => folders_in(folder)?,
-        None => Vec::new(),
-    };
     ensure!(
-        (args.adapter.is_empty() && found.is_empty()) || engine.has_room_for_adapters(),
-        "--device-memory is too little: beside one context nothing is left for an adapter"
+        (args.adapter.is_empty() && found.adapters.is_empty()) || engine.has_room_for_adapters(),
+        little
     );
     // What the operator names must be there. Of what lies in a folder, one bad adapter stops no other.
     for NamedAdapter { name, folder } in &args.adapter {
@@ -142,7 +190,14 @@ fn start(args: &ServeArgs, name: &str, options: Options) -> Result<(Server, Vec<
             .with_context(|| format!("the adapter `{name}` in {}", folder.display()))?;
     }
     let mut refused = 0;
-    for NamedAdapter { name, folder } in &found {
+    for NamedAdapter { name, folder } in &found.adapters {
+        if models.find(name).is_some() {
+            tracing::warn!(
+                name,
+                "passed over in --adapters: what is named by --adapter or --base has that name"
+            );
+            continue;
+        }
         if let Err(error) = models.load_or_refuse(name, folder) {
             refused += 1;
             let folder = folder.display();
@@ -165,56 +220,39 @@ fn start(args: &ServeArgs, name: &str, options: Options) -> Result<(Server, Vec<
     Ok((Server::new(engine, text, models, options), pins))
 }
 
-/// A folder's own name.
-fn name_of(folder: &Path) -> Result<String> {
-    let whole = folder
-        .canonicalize()
-        .with_context(|| format!("the base model in {}", folder.display()))?;
-    let name = whole.file_name().and_then(|name| name.to_str());
-    let name = name.context("the folder of the base has no name; give one by --name")?;
-    Ok(name.to_owned())
-}
-
-/// The adapters in a folder, by name. Links and hidden folders are passed over.
-fn folders_in(folder: &Path) -> Result<Vec<NamedAdapter>> {
-    let entries = std::fs::read_dir(folder)
-        .with_context(|| format!("the adapters in {}", folder.display()))?;
-    let mut found = Vec::new();
-    for entry in entries {
-        let entry = entry?;
-        let name = entry.file_name();
-        let Some(name) = name.to_str().filter(|name| !name.starts_with('.')) else {
-            continue;
-        };
-        let folder = entry.path();
-        if entry.file_type()?.is_dir() && folder.join("adapter_config.json").is_file() {
-            found.push(NamedAdapter {
-                name: name.to_owned(),
-                folder,
-            });
-        }
-    }
-    found.sort_by(|a, b| a.name.cmp(&b.name));
-    Ok(found)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cli::{Cli, Command};
+    use clap::Parser;
+
+    fn args(more: &[&str]) -> ServeArgs {
+        let words = ["openledger-worker", "serve", "--base", "b"];
+        let words = words.iter().chain(more);
+        match Cli::try_parse_from(words).unwrap().command {
+            Command::Serve(args) => args,
+            _ => panic!("it is serve"),
+        }
+    }
 
     #[test]
-    fn each_folder_with_an_adapter_is_one_by_its_name() {
-        let parent = tempfile::tempdir().unwrap();
-        for name in ["b", "a", ".hidden", "empty"] {
-            std::fs::create_dir(parent.path().join(name)).unwrap();
-            if name != "empty" {
-                std::fs::write(parent.path().join(name).join("adapter_config.json"), "{}").unwrap();
-            }
-        }
-        std::os::unix::fs::symlink(parent.path().join("a"), parent.path().join("link")).unwrap();
-        let found = folders_in(parent.path()).unwrap();
-        let names: Vec<&str> = found.iter().map(|adapter| adapter.name.as_str()).collect();
-        assert_eq!(names, ["a", "b"]);
+    fn a_name_that_is_given_twice_is_refused() {
+        let one = args(&["--adapter", "law=a", "--adapter", "code=b"]);
+        check_names(&one).unwrap();
+        let two = args(&["--adapter", "law=a", "--adapter", "law=b"]);
+        let error = check_names(&two).unwrap_err().to_string();
+        assert!(
+            error.contains("law") && !error.contains("load_inplace"),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn the_least_memory_holds_a_context_and_an_adapter() {
+        // 64 tokens are four pages.
+        assert_eq!(least_memory(64, MIB), 5);
+        assert_eq!(least_memory(65, MIB / 2), 3);
+        assert_eq!(least_memory(1, 1), 1);
     }
 
     #[test]
