@@ -19,11 +19,11 @@ const COUNTS: [f64; 14] = [
 /// # Errors
 /// Never with these buckets.
 pub fn builder(base: &str) -> Result<PrometheusBuilder, BuildError> {
-    Ok(PrometheusBuilder::new()
+    PrometheusBuilder::new()
         .add_global_label("model_name", base)
         .set_buckets_for_metric(Matcher::Suffix("_seconds".into()), &SECONDS)?
         .set_buckets_for_metric(Matcher::Full("vllm:iteration_tokens_total".into()), &COUNTS)?
-        .set_buckets_for_metric(Matcher::Prefix("openledger_step_".into()), &COUNTS)?)
+        .set_buckets_for_metric(Matcher::Prefix("openledger_step_".into()), &COUNTS)
 }
 
 /// Makes everything in this process record into them.
