@@ -63,10 +63,16 @@ fn plain(meta: &fs::Metadata) -> io::Result<()> {
     }
 }
 
+/// How a folder is opened to go on from it; where there is a way that needs no right to list it, so.
+#[cfg(target_os = "linux")]
+const PASS: OFlags = OFlags::PATH;
+#[cfg(not(target_os = "linux"))]
+const PASS: OFlags = OFlags::RDONLY;
+
 /// Opens what a path from the root on named when its links were resolved. Whatever was put in its place since
 /// is not followed if it is a link, nor waited for if it is a pipe.
 fn open_real(path: &Path) -> io::Result<fs::File> {
-    let folder = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let folder = PASS | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let file = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
     let mut at = openat(CWD, "/", folder, Mode::empty())?;
     let mut names = path.components().peekable();

@@ -15,7 +15,7 @@ pub(super) struct Block {
     pub name: Option<BlockHash>,
     /// Its number within its sequence.
     pub depth: u32,
-    /// Whether another sequence asked for it than the one that computed it first.
+    /// Whether a request began with it after the one that computed it first.
     pub asked_again: bool,
     /// The clock when it was last used.
     pub used: Worth,
@@ -61,9 +61,18 @@ impl Memory {
                         .remove(&(block.worth, Reverse(block.depth), page));
                 }
                 block.users += 1;
+                table.push(page);
+            }
+        }
+    }
+
+    /// Records that a request began for the first time, and found the first `found` blocks of its table.
+    /// What a request finds of its own when it goes on after it was displaced says nothing of others.
+    pub fn ask_blocks(&mut self, table: &BlockTable, found: usize) {
+        for page in table.pages().iter().take(found) {
+            if let Page::Block(block) = &mut self.pages[*page as usize] {
                 self.block_reuse.found(1, block.asked_again);
                 block.asked_again = true;
-                table.push(page);
             }
         }
     }

@@ -19,7 +19,7 @@ pub(super) struct Slab {
     /// Nanoseconds to bring it back.
     pub cost: u64,
     /// Whether it was asked for since it came.
-    asked: bool,
+    pub asked: bool,
     /// Whether it was asked for more than once.
     pub asked_again: bool,
     /// The clock when it was last used.
@@ -94,7 +94,7 @@ impl Memory {
                 copying: true,
                 cost,
                 asked: false,
-                asked_again: self.slab_reuse.came(&id),
+                asked_again: false,
                 used: 0,
                 worth: 0,
             },
@@ -109,19 +109,21 @@ impl Memory {
         self.change(id, |slab| slab.copying = false);
     }
 
-    /// Records that a request begins for the first time, with an adapter: the one that it was brought for,
+    /// Records that a request began for the first time, with an adapter: the one that it was brought for,
     /// or another.
-    pub fn ask(&mut self, id: AdapterId) {
+    pub fn ask_slab(&mut self, id: AdapterId) {
         let Some(slab) = self.slabs.get(&id) else {
             return;
         };
-        let (pages, found, before) = (slab.pages.len(), slab.asked, slab.asked_again);
-        if found {
-            self.slab_reuse.found(pages, before);
-        }
+        let again = if slab.asked {
+            self.slab_reuse.found(slab.pages.len(), slab.asked_again);
+            true
+        } else {
+            self.slab_reuse.came(&id)
+        };
         self.change(id, |slab| {
             slab.asked = true;
-            slab.asked_again |= found;
+            slab.asked_again |= again;
         });
         self.touch(id);
     }
@@ -274,8 +276,11 @@ impl Memory {
     pub(super) fn give_way(&mut self, id: AdapterId) {
         if let Some(slab) = self.slabs.get(&id) {
             self.clock = self.clock.max(slab.worth);
-            let pages = slab.pages.len();
-            self.slab_reuse.gave_way(id, pages, slab.asked_again);
+            // One that was brought and never asked for was not tried.
+            if slab.asked {
+                let pages = slab.pages.len();
+                self.slab_reuse.gave_way(id, pages, slab.asked_again);
+            }
         }
         self.evict(id);
     }

@@ -77,7 +77,8 @@ impl<K: Copy + Eq + Hash> Reuse<K> {
         self.ghosts.add(name, pages, asked_again);
     }
 
-    /// Records that a thing is brought, and says whether that is for the second time as far as is known.
+    /// Records that a thing was asked for that was not there, and says whether that is for the second time
+    /// as far as is known.
     pub fn came(&mut self, name: &K) -> bool {
         let Some((pages, asked_again)) = self.ghosts.take(name) else {
             return false;

@@ -157,8 +157,9 @@ impl Scheduler {
                 let sequence = self.waiting.remove(&id)?;
                 self.queue.start(id, sequence.standing);
                 if let Some(adapter) = adapter {
-                    self.memory.ask(adapter);
+                    self.memory.ask_slab(adapter);
                 }
+                self.memory.ask_blocks(&table, known);
                 sequence
             }
         };

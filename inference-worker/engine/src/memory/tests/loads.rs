@@ -51,9 +51,10 @@ impl Load {
             memory.copied(adapter);
         }
         memory.add_running(adapter);
-        memory.ask(adapter);
+        memory.ask_slab(adapter);
         let mut table = BlockTable::default();
         memory.begin(&mut table, &names);
+        memory.ask_blocks(&table, met.blocks);
         assert!(memory.grow(&mut table, BLOCKS * PAGE_TOKENS, GiveWay::Unused));
         for (block, name) in names.iter().enumerate() {
             memory.name(&table, block, *name);
@@ -163,4 +164,33 @@ fn what_is_found_should_be_told_apart_from_what_gives_way() {
     assert!(shares.iter().all(|share| *share > 0.8), "{shares:?}");
     let shares = [blocks.probability(true), slabs.probability(true)];
     assert!(shares.iter().all(|share| *share < 0.2), "{shares:?}");
+}
+
+#[test]
+fn what_is_brought_or_taken_up_again_without_being_asked_for_should_say_nothing() {
+    let mut load = Load::new(32);
+    let shares = |memory: &mut Memory| {
+        memory.rank();
+        let (blocks, slabs) = (&memory.block_reuse, &memory.slab_reuse);
+        [false, true].map(|again| (blocks.probability(again), slabs.probability(again)))
+    };
+    for n in 0..60 {
+        // Brought ahead, and in the way of the next; more than are remembered.
+        let adapter = AdapterId(named(5_000_000 + n));
+        load.memory.reserve(adapter, 4, 4_000, GiveWay::Unused);
+        load.memory.copied(adapter);
+    }
+    assert_eq!(shares(&mut load.memory), [(1.0, 1.0); 2]);
+    load.scan(60);
+    load.ask(None, Some(1));
+    let before = shares(&mut load.memory);
+    let names: Vec<_> = (0..BLOCKS as u32).map(|b| named(100 + b)).collect();
+    for _ in 0..60 {
+        // Displaced, and taken up again.
+        let mut table = BlockTable::default();
+        load.memory.begin(&mut table, &names);
+        assert_eq!(table.len(), BLOCKS);
+        load.memory.release(&mut table);
+    }
+    assert_eq!(shares(&mut load.memory), before);
 }
