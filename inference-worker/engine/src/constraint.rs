@@ -81,8 +81,14 @@ impl fmt::Debug for TokenMask {
 
 /// A constraint that cannot go on; the request fails with it.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
-#[error("{0}")]
-pub struct ConstraintError(pub String);
+pub enum ConstraintError {
+    /// By what was asked for: it lets the answer go no further, or takes more than one may.
+    #[error("{0}")]
+    Stuck(String),
+    /// By what there is here: it could have gone on where others hold less.
+    #[error("{0}")]
+    Busy(String),
+}
 
 /// Says what an answer may be, token by token. It is called on a thread of the engine's, never on two at
 /// once, and a panic fails its request only.

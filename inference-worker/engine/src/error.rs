@@ -2,6 +2,7 @@
 
 use crate::adapters::AdapterId;
 use crate::backend::cuda::device::DeviceError;
+use crate::constraint::ConstraintError;
 use std::time::Duration;
 use thiserror::Error;
 
@@ -194,9 +195,12 @@ pub enum StepError {
     /// The request's own stop check panicked.
     #[error("the request's stop check panicked")]
     StopCheck,
-    /// Its constraint cannot go on.
+    /// Its constraint cannot go on, by what was asked for.
     #[error("the answer's constraint: {0}")]
     Constraint(String),
+    /// Its constraint cannot go on, by what others hold.
+    #[error("the answer's constraint: {0}")]
+    ConstraintBusy(String),
     /// Its turn did not come before `start_by`.
     #[error("the request was not begun in time")]
     Expired,
@@ -206,6 +210,15 @@ pub enum StepError {
     /// The backend failed.
     #[error("backend: {0}")]
     Backend(String),
+}
+
+impl From<ConstraintError> for StepError {
+    fn from(error: ConstraintError) -> Self {
+        match error {
+            ConstraintError::Stuck(reason) => Self::Constraint(reason),
+            ConstraintError::Busy(reason) => Self::ConstraintBusy(reason),
+        }
+    }
 }
 
 impl From<DeviceError> for StepError {

@@ -214,13 +214,18 @@ impl TokenConstraint for Failing {
 #[test]
 fn a_constraint_that_cannot_go_on_should_fail_its_own_request_only() {
     type Way = fn(&mut TokenMask) -> Result<(), ConstraintError>;
-    let ways: [(Way, &str); 3] = [
+    let stuck = |reason: &str| StepError::Constraint(reason.to_owned());
+    let ways: [(Way, StepError); 4] = [
         (
-            |_| Err(ConstraintError("too much work".to_owned())),
-            "too much work",
+            |_| Err(ConstraintError::Stuck("too much work".to_owned())),
+            stuck("too much work"),
         ),
-        (|_| panic!("deliberate"), "it panicked"),
-        (|_| Ok(()), "no token may follow"),
+        (
+            |_| Err(ConstraintError::Busy("no memory".to_owned())),
+            StepError::ConstraintBusy("no memory".to_owned()),
+        ),
+        (|_| panic!("deliberate"), stuck("it panicked")),
+        (|_| Ok(()), stuck("no token may follow")),
     ];
     let engine = engine(EngineOptions::default());
     let other = engine.submit(Request::new(prompt(5, 1), 60)).unwrap();
@@ -228,7 +233,7 @@ fn a_constraint_that_cannot_go_on_should_fail_its_own_request_only() {
         let request = guided(1, 9, Failing(Sevens::new(99, 99), way));
         let (tokens, end) = engine.submit(request).unwrap().blocking_collect().unwrap();
         assert_eq!(tokens.len(), 3);
-        assert_eq!(end, Err(StepError::Constraint(reason.to_owned())));
+        assert_eq!(end, Err(reason));
     }
     assert_eq!(tokens(other).len(), 60);
 }

@@ -39,10 +39,12 @@ impl GrammarConstraint {
 impl TokenConstraint for GrammarConstraint {
     fn mask(&mut self, out: &mut TokenMask) -> Result<(), ConstraintError> {
         let mask = self.matcher.compute_mask_or_eos();
-        let mask = mask.map_err(|e| ConstraintError(first_line(&e)))?;
-        if !self.share.grow(self.lexer.lexer_stats().num_bytes) {
-            return Err(ConstraintError(GrammarError::NoMemory.to_string()));
-        }
+        let mask = mask.map_err(|e| ConstraintError::Stuck(first_line(&e)))?;
+        let grown = self.share.grow(self.lexer.lexer_stats().num_bytes);
+        grown.map_err(|error| match error {
+            GrammarError::NoMemory => ConstraintError::Busy(error.to_string()),
+            error => ConstraintError::Stuck(error.to_string()),
+        })?;
         out.set_words(mask.as_slice());
         // A special token is no text.
         for token in &self.stop_tokens {
@@ -56,7 +58,7 @@ impl TokenConstraint for GrammarConstraint {
 
     fn accept(&mut self, token: u32) -> Result<(), ConstraintError> {
         let accepted = self.matcher.consume_token(token);
-        accepted.map_err(|e| ConstraintError(first_line(&e)))
+        accepted.map_err(|e| ConstraintError::Stuck(first_line(&e)))
     }
 
     fn is_finished(&self) -> bool {

@@ -26,6 +26,12 @@ pub enum GrammarError {
         "the forms of other answers hold all memory that there is for forms; try again shortly"
     )]
     NoMemory,
+    /// Forms of other answers to the same tenant hold as much memory as one tenant may.
+    #[error(
+        "the forms of your other answers hold all memory that there is for one client's forms; ask for fewer \
+         at a time, or try again when they have ended"
+    )]
+    TenantMemory,
     /// The form is not understood, contradicts itself, or takes too much work.
     #[error("the answer's form: {0}")]
     Form(String),

@@ -7,6 +7,7 @@ use crate::memory::{Memory, Share};
 use llguidance::api::{ParserLimits, TopLevelGrammar};
 use llguidance::earley::Parser;
 use llguidance::{Matcher, ParserFactory};
+use openledger_engine::Tenant;
 use openledger_text::Tokenizer;
 use serde_json::{json, Value};
 use std::panic::{catch_unwind, AssertUnwindSafe};
@@ -22,6 +23,7 @@ pub struct Grammars {
     factory: Arc<ParserFactory>,
     end: u32,
     memory: Arc<Memory>,
+    tenant: Tenant,
 }
 
 /// Bytes that the lexers of all forms under way may hold together.
@@ -98,6 +100,7 @@ impl Grammars {
             factory: Arc::new(factory),
             end,
             memory: Arc::new(Memory::new(MEMORY)),
+            tenant: Tenant::default(),
         })
     }
 
@@ -108,18 +111,29 @@ impl Grammars {
         self
     }
 
+    /// The same on behalf of a tenant, who may hold a fourth of the memory; the default one is alone and may
+    /// hold all.
+    #[must_use]
+    pub fn on_behalf_of(&self, tenant: Tenant) -> Self {
+        Self {
+            tenant,
+            ..self.clone()
+        }
+    }
+
     /// A constraint for one answer, which may end by any of `stop_tokens` once it is whole.
     ///
     /// # Errors
     /// When the form is too large, not understood, or can be met by nothing;
-    /// [`GrammarError::NoMemory`] when others hold the memory.
+    /// [`GrammarError::NoMemory`] when others hold the memory, [`GrammarError::TenantMemory`] when the tenant
+    /// itself does.
     pub fn compile(
         &self,
         form: &Form,
         stop_tokens: &[u32],
     ) -> Result<GrammarConstraint, GrammarError> {
         form.check()?;
-        let mut share = Share::new(&self.memory).ok_or(GrammarError::NoMemory)?;
+        let mut share = Share::new(&self.memory, self.tenant)?;
         let grammar = match form {
             Form::JsonObject => json_grammar(json!({ "type": "object" })),
             Form::JsonSchema(schema) => json_grammar(schema.clone()),
@@ -147,9 +161,7 @@ impl Grammars {
         let (matcher, lexer) = compiled
             .unwrap_or_else(|_| Err("it is not understood".to_owned()))
             .map_err(GrammarError::Form)?;
-        if !share.grow(lexer.lexer_stats().num_bytes) {
-            return Err(GrammarError::NoMemory);
-        }
+        share.grow(lexer.lexer_stats().num_bytes)?;
         Ok(GrammarConstraint::new(
             matcher,
             lexer,

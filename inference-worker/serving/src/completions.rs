@@ -96,10 +96,10 @@ fn begin(
         None => rand::random(),
     };
     let start_by = Instant::now() + service.options().queue_timeout;
+    let guides = &service.guides().on_behalf_of(tenant);
     let mut asked = Vec::with_capacity(prompts.len());
     for (at, prompt) in prompts.iter().enumerate() {
         let one = |index: u32| -> Result<Request, ApiError> {
-            let guides = service.guides();
             let mut asked =
                 engine_request(engine, text, guides, &request, prompt.clone(), 0, None)?;
             asked.seed = answer_seed(&seed, index);

@@ -1,5 +1,6 @@
 //! Errors of engine and models as a client sees them.
 
+use crate::guide::FORMS_WAIT;
 use crate::models::ModelError;
 use openledger_engine::{AdapterId, EngineHandle, StepError, SubmitError};
 use openledger_openai::ApiError;
@@ -60,6 +61,7 @@ pub(crate) fn failed(error: &StepError, model: &str, adapter: Option<AdapterId>)
     match error {
         StepError::Expired => ApiError::busy("No place came free in time. Try again.", 5),
         StepError::Constraint(_) => ApiError::unprocessable("constraint_failed", sentence(error)),
+        StepError::ConstraintBusy(_) => ApiError::busy(sentence(error), FORMS_WAIT),
         StepError::Adapter(reason) => {
             log();
             let message = format!(

@@ -1,6 +1,6 @@
 //! What an answer must look like: JSON, JSON by a schema, a regular expression, or a forced call of a tool.
 
-use openledger_engine::TokenConstraint;
+use openledger_engine::{Tenant, TokenConstraint};
 use openledger_grammar::{Form, GrammarError, Grammars};
 use openledger_model::ModelConfig;
 use openledger_openai::CallSyntax;
@@ -9,7 +9,7 @@ use openledger_text::TextModel;
 use std::sync::{Arc, OnceLock};
 
 /// Seconds after which a form may find memory that others hold now.
-const FORMS_WAIT: u64 = 5;
+pub(crate) const FORMS_WAIT: u64 = 5;
 
 /// Makes constraints for one model. Clones share the vocabulary's index, which is made when it is first
 /// needed.
@@ -20,6 +20,7 @@ pub struct Guides {
     ends: Arc<[u32]>,
     syntax: CallSyntax,
     grammars: Arc<OnceLock<Result<Grammars, String>>>,
+    tenant: Tenant,
 }
 
 impl Guides {
@@ -33,6 +34,16 @@ impl Guides {
                 CallSyntax::of_template(template.source())
             }),
             grammars: Arc::default(),
+            tenant: Tenant::default(),
+        }
+    }
+
+    /// The same on behalf of a tenant, who has only a part of the memory that there is for forms.
+    #[must_use]
+    pub fn on_behalf_of(&self, tenant: Tenant) -> Self {
+        Guides {
+            tenant,
+            ..self.clone()
         }
     }
 
@@ -53,9 +64,12 @@ impl Guides {
             .as_ref()
             .map_err(|error| ApiError::unprocessable("no_grammar", format!("{error}.")))?;
         // Where the model's own end is passed over, the end of the form still is one.
-        let guide = grammars.compile(&form, &self.ends);
+        let guide = grammars.on_behalf_of(self.tenant);
+        let guide = guide.compile(&form, &self.ends);
         let guide = guide.map_err(|error| match error {
-            GrammarError::NoMemory => ApiError::busy(format!("Not now: {error}."), FORMS_WAIT),
+            error @ (GrammarError::NoMemory | GrammarError::TenantMemory) => {
+                ApiError::busy(format!("Not now: {error}."), FORMS_WAIT)
+            }
             error => ApiError::value(param, format!("`{param}` cannot be held to: {error}.")),
         })?;
         Ok(Some(Box::new(guide)))

@@ -13,6 +13,7 @@ use super::{
     sentence, Service,
 };
 use crate::api::error::ApiError;
+use openledger_chain::AccountId;
 use openledger_metering::{
     admit as admit_voucher, journal::LaneGuard, verify, LaneHead, Refusal, SignedVoucher,
     VoucherContext,
@@ -55,6 +56,8 @@ pub struct Admitted {
     pub promise: Promise,
     /// The lane, held.
     pub lane: LaneGuard,
+    /// Who pays.
+    pub consumer: AccountId,
 }
 
 /// Admits a request, or says why not. A refusal consumes nothing.
@@ -195,6 +198,7 @@ pub async fn admit(
         start_block: now,
         promise,
         lane,
+        consumer: channel.consumer,
     })
 }
 

@@ -102,11 +102,14 @@ pub async fn begin(
         start_block,
         promise,
         lane,
+        consumer,
     } = admission::admit(service, request, body, &payment).await?;
     let limit = request.max_tokens.map_or(limit, |asked| asked.min(limit));
     // Grammars take their time, which the threads of connections do not have.
     let prepared = {
         let (service, request, prompt) = (service.clone(), request.clone(), prompt.clone());
+        // Whoever has many channels does not have the memory for forms of as many.
+        let guides = service.guides.on_behalf_of(Tenant(consumer.0));
         tokio::task::spawn_blocking(move || {
             let (text, begun) = (&service.text, prompt.len().saturating_sub(answered));
             let before = text
@@ -120,7 +123,7 @@ pub async fn begin(
             let asked = engine_request(
                 &service.engine,
                 text,
-                &service.guides,
+                &guides,
                 &request,
                 prompt,
                 answered,

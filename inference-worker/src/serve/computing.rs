@@ -164,8 +164,10 @@ impl Computing {
 
 /// How an answer ends that the engine could not go on with.
 ///
-/// A form comes with the request: where it lets the answer go no further, the answer is not whole, and
-/// costs its prompt and what there is of it, be it nothing. Weights that compute no numbers come with the
+/// A form comes with the request: where it lets the answer go no further, or holds with the forms of the same
+/// consumer's other answers more memory than one may, the answer is not whole, and costs its prompt and what
+/// there is of it, be it nothing. Where the forms of others hold the memory, it is free: that there is no more
+/// is this worker's own lack. Weights that compute no numbers come with the
 /// model, which anybody may publish: they make nothing free that has been delivered, and who asked pays
 /// for nothing that has not. Everything else is this worker's own failure.
 fn failed(error: &StepError, is_delivered: bool) -> Outcome {
@@ -225,6 +227,7 @@ mod tests {
             StepError::Adapter("gone".into()),
             StepError::Expired,
             StepError::StopCheck,
+            StepError::ConstraintBusy("the forms of others hold the memory".into()),
         ] {
             assert_eq!(failed(&ours, true), Outcome::Failed);
         }
@@ -285,13 +288,18 @@ mod tests {
         (computed, shown, scores)
     }
 
+    /// Output tokens that are charged.
     fn charged(computed: &Computed) -> u32 {
+        charge(computed).tokens_out
+    }
+
+    /// What an answer to a prompt of three tokens costs.
+    fn charge(computed: &Computed) -> Charge {
         let base = Path::new(env!("CARGO_MANIFEST_DIR")).join("factory/base");
         let text = TextModel::from_dir(&base).unwrap();
         let canonical = text.tokenizer().encode(&computed.text, false).unwrap();
         let canonical = u32::try_from(canonical.len()).unwrap();
-        let charge = Charge::of(computed.outcome, 3, computed.generated, canonical, 1, 1);
-        charge.unwrap().tokens_out
+        Charge::of(computed.outcome, 3, computed.generated, canonical, 1, 1).unwrap()
     }
 
     #[tokio::test]
@@ -329,7 +337,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn an_answer_whose_client_is_gone_before_it_begins_should_cost_its_prompt() {
+    async fn an_answer_whose_client_is_gone_before_it_begins_should_cost_its_prompt_alone() {
         let engine = engine();
         let mut computing = asked(&engine, json!({"max_tokens": 400, "ignore_eos": true}));
         let (pieces, delivered) = mpsc::channel(1);
@@ -337,7 +345,8 @@ mod tests {
         let computed = computing.run(&pieces).await;
         assert_eq!(computed.outcome, Outcome::Cancelled);
         assert!(computed.generated < 400);
-        assert_eq!(charged(&computed), 0);
+        let charge = charge(&computed);
+        assert_eq!((charge.tokens_in, charge.tokens_out, charge.fee), (3, 0, 3));
     }
 
     #[tokio::test]

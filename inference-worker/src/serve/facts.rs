@@ -28,6 +28,8 @@ const STRANGERS: usize = 256;
 pub struct Channel {
     /// The worker that it pays.
     pub worker: AccountId,
+    /// Who pays.
+    pub consumer: AccountId,
     /// Whether new work may be paid from it.
     pub open: bool,
     /// Deposit that new work can count on: neither claimed nor about to be cut, planck.
@@ -209,6 +211,7 @@ pub(super) fn of_info(info: &ChannelInfo) -> Channel {
     };
     Channel {
         worker: info.worker,
+        consumer: info.consumer,
         open: info.is_open(),
         free_deposit: info.free_deposit,
         deposit: info.deposit,
@@ -246,6 +249,7 @@ pub(crate) mod tests {
     pub(crate) fn channel(claim_until: BlockNumber, valid_until: BlockNumber) -> Channel {
         Channel {
             worker: AccountId([1; 32]),
+            consumer: AccountId([2; 32]),
             open: claim_until == BlockNumber::MAX,
             free_deposit: 100,
             deposit: 100,

@@ -39,7 +39,7 @@ impl Guides {
                 .num_threads(self.threads)
                 .thread_name(|i| format!("constraint-{i}"))
                 .build()
-                .map_err(|e| ConstraintError(format!("no thread for it: {e}")))?;
+                .map_err(|e| ConstraintError::Busy(format!("no thread for it: {e}")))?;
             self.pool = Some(pool);
         }
         let guide = Guide {
@@ -104,14 +104,15 @@ impl Turn {
             if !finished {
                 constraint.mask(mask)?;
                 if mask.is_empty() {
-                    return Err(ConstraintError("no token may follow".to_owned()));
+                    return Err(ConstraintError::Stuck("no token may follow".to_owned()));
                 }
             }
             Ok(finished)
         };
         // Somebody else's code.
         let caught = catch_unwind(AssertUnwindSafe(advance));
-        self.outcome = caught.unwrap_or_else(|_| Err(ConstraintError("it panicked".to_owned())));
+        self.outcome =
+            caught.unwrap_or_else(|_| Err(ConstraintError::Stuck("it panicked".to_owned())));
     }
 
     /// Whether a last token makes the answer complete.

@@ -308,7 +308,7 @@ impl Core {
         if let Some(constraint) = constraint {
             match self.guides.begin(id, constraint) {
                 Ok(guide) => live.guide = Some(guide),
-                Err(error) => failure = Some(StepError::Constraint(error.0)),
+                Err(error) => failure = Some(error.into()),
             }
         }
         match leader {

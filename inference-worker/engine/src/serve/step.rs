@@ -221,7 +221,7 @@ impl Core {
     fn end(&mut self, id: SequenceId, outcome: Result<(), ConstraintError>) {
         match outcome {
             Ok(()) => self.finish(id, FinishReason::Constraint),
-            Err(error) => self.fail(id, StepError::Constraint(error.0)),
+            Err(error) => self.fail(id, error.into()),
         }
     }
 
