@@ -121,7 +121,8 @@ async fn run(options: cli::Run) -> Result<()> {
         listener.local_addr()?
     );
     let limits = Limits {
-        connections: connections(options.max_connections),
+        // One that is answered takes a file to its client and one to the worker.
+        connections: room_for(options.max_connections, 2),
         // What was paid for is delivered, however long it takes.
         grace: Duration::MAX,
         ..Limits::default()
@@ -130,12 +131,6 @@ async fn run(options: cli::Run) -> Result<()> {
     let front = Front::new(listener, limits, router.clone());
     front.serve(router, stop_signal()).await;
     Ok(())
-}
-
-/// As many connections, of those wanted, as there may be open files for: a request that is answered has
-/// one to its client and one to the worker.
-fn connections(wanted: usize) -> usize {
-    room_for(wanted.saturating_mul(2)).div_ceil(2)
 }
 
 /// Resolves on Ctrl-C or SIGTERM.

@@ -91,7 +91,7 @@ pub async fn run(args: RunArgs) -> Result<()> {
         "listening; the base model is being loaded"
     );
     let limits = Limits {
-        connections: room_for(CONNECTIONS),
+        connections: room_for(CONNECTIONS, 1),
         idle_timeout: IDLE,
         // What was paid for is answered, however long it takes; after a failure `cut_off` ends it.
         grace: Duration::MAX,

@@ -30,7 +30,7 @@ pub async fn run(args: ServeArgs) -> Result<()> {
         admin: keys(&args.admin_key_file)?,
         metrics: Some(metrics::install(&name).context("the metrics")?),
         limits: Limits {
-            connections: room_for(args.max_connections.max(1)),
+            connections: room_for(args.max_connections.max(1), 1),
             grace: Duration::from_secs(args.grace),
             ..Limits::default()
         },
