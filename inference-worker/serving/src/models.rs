@@ -100,14 +100,17 @@ impl Models {
         let created = std::time::SystemTime::now()
             .duration_since(std::time::UNIX_EPOCH)
             .map_or(0, |since| since.as_secs());
-        Ok(Models {
+        let models = Models {
             engine: engine.clone(),
             base: name.into(),
             allowed,
             created,
             changes: Arc::default(),
             refused: Arc::default(),
-        })
+        };
+        // None is something to look at too: a gauge that is absent raises no alarm.
+        models.count_refused();
+        Ok(models)
     }
 
     /// The model of a name; there is none for a name that nobody gave, and the base has only its own.
