@@ -5,6 +5,7 @@ use openledger_engine::backend::cuda::device::Device;
 use openledger_engine::backend::cuda::host::{HostError, HostKernels};
 use openledger_engine::backend::cuda::selftest::report::{Finding, Report};
 use openledger_engine::backend::cuda::selftest::scale::Scale;
+use openledger_engine::backend::cuda::selftest::speed::Measurement;
 use openledger_engine::backend::cuda::selftest::stages::{Plan, Stage};
 use openledger_engine::backend::cuda::selftest::whole::{run, Ended, InProcess, Runner};
 use openledger_engine::backend::cuda::selftest::Extent;
@@ -60,11 +61,14 @@ fn devices(count: usize) -> Vec<Arc<dyn Device>> {
 
 /// Runs stages on so many devices in this process.
 fn report(plan: &Plan, stages: &[Stage], count: usize) -> Report {
-    let devices = devices(count);
+    report_of(plan, stages, &devices(count))
+}
+
+fn report_of(plan: &Plan, stages: &[Stage], devices: &[Arc<dyn Device>]) -> Report {
     let folder = tempfile::tempdir().unwrap();
-    let mut report = Report::new(devices[0].facts().clone(), count);
+    let mut report = Report::new(devices[0].facts().clone(), devices.len());
     let mut runner = InProcess {
-        devices: &devices,
+        devices,
         plan,
         folder: folder.path(),
     };
@@ -92,7 +96,7 @@ fn the_self_test_should_pass_on_the_cpu_and_measure_all_that_it_names() {
         return;
     };
     let report = report(&plan, &plan.stages(), 1);
-    assert!(report.passed());
+    assert!(report.passed() && report.is_tested());
     assert_eq!(report.compiled.len(), 1);
     assert!(report.kernels.len() > 20 && report.goldens.len() == 8);
     for (part, count) in [
@@ -112,6 +116,12 @@ fn the_self_test_should_pass_on_the_cpu_and_measure_all_that_it_names() {
         .figures
         .iter()
         .all(|f| f.achieved.is_finite() && f.achieved > 0.0));
+    assert!(report.figures.iter().all(|f| f.layers
+        == match f.name.as_str() {
+            name if name.starts_with("bandwidth of the device") => None,
+            name if name.contains("deterministic mode /") => Some((1, 2)),
+            _ => Some((2, 2)),
+        }));
     for stage in ["ranks-sums", "ranks-models", "ranks-speed"] {
         let note = format!("{stage}: skipped: one device");
         assert!(report.notes.contains(&note), "{:?}", report.notes);
@@ -162,6 +172,42 @@ fn several_devices_should_add_up_rightly_and_compute_as_one_does() {
         let by = format!("{ranks} ranks add up by sums of threads of this process");
         assert!(report.notes.contains(&by), "{:?}", report.notes);
     }
+}
+
+#[test]
+fn figures_of_a_model_that_was_shortened_should_say_so_in_every_stage() {
+    let Some(mut plan) = plan() else {
+        return;
+    };
+    let scale = plan.speed.as_mut().unwrap();
+    // Layers that are most of what the model takes, and room for one of the two.
+    scale.config.intermediate_size = 4096;
+    let memory = scale.bytes();
+    let devices: Vec<Arc<dyn Device>> = (0..2)
+        .map(|_| Arc::new(HostDevice::new(memory)) as _)
+        .collect();
+    let stages = [
+        Stage::Speed(Measurement::Decode),
+        Stage::Speed(Measurement::Residency),
+        Stage::RankedSpeed,
+    ];
+    let report = report_of(&plan, &stages, &devices);
+    assert!(report.passed());
+    for stage in ["decode", "residency", "2 ranks"] {
+        let begin = format!("{stage}: speed is of 1 of 2 layers");
+        let notes = report.notes.iter().filter(|n| n.starts_with(&begin));
+        assert_eq!(notes.count(), 1, "{stage}: {:?}", report.notes);
+    }
+    for part in ["base decode", "that fit beside", "2 ranks / one device"] {
+        assert!(figures(&report, part) > 0, "{part}");
+        let figures = report.figures.iter().filter(|f| f.name.contains(part));
+        for figure in figures {
+            assert_eq!(figure.layers, Some((1, 2)), "{}", figure.name);
+            assert!(figure.to_string().ends_with("(1 of 2 layers)"), "{figure}");
+        }
+    }
+    let sums = report.figures.iter().filter(|f| f.name.contains("sum"));
+    assert!(sums.clone().count() > 0 && sums.clone().all(|f| f.layers.is_none()));
 }
 
 /// Tells and ends as it is told to, whatever the stage.
@@ -219,6 +265,7 @@ fn a_stage_that_breaks_off_should_go_on_after_the_part_and_the_next_stage_should
 fn stages_for_which_no_time_is_left_should_be_named_and_not_fail() {
     let (report, firsts) = scripted(Vec::new(), 2, Some(Duration::ZERO));
     assert!(firsts.is_empty() && report.passed());
+    assert!(!report.is_tested());
     assert_eq!(report.notes, ["compile: skipped: no time was left"; 2]);
     let (report, _) = scripted(vec![Ended::Stopped], 1, Some(Duration::from_secs(60)));
     assert!(report.passed());

@@ -135,12 +135,15 @@ impl Driver {
         Ok(u32::try_from(count).unwrap_or(0))
     }
 
-    /// What a GPU is, without opening it: what goes wrong on it later does not reach this process.
+    /// What a GPU is that kernels compile for, without opening it: what goes wrong on it later does not reach
+    /// this process.
     ///
     /// # Errors
-    /// When there is no driver, or no such device.
+    /// When there is no driver, no such device, or it is too old.
     pub fn describe(ordinal: u32) -> Result<DeviceFacts, DeviceError> {
-        facts(Self::device(ordinal)?)
+        let facts = facts(Self::device(ordinal)?)?;
+        new_enough(&facts)?;
+        Ok(facts)
     }
 
     fn device(ordinal: u32) -> Result<sys::CUdevice, DeviceError> {

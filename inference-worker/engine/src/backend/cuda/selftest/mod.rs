@@ -13,6 +13,7 @@ mod bench;
 pub mod fixtures;
 mod gemm;
 mod goldens;
+mod guard;
 mod lora;
 mod norm;
 pub mod number;
@@ -39,6 +40,7 @@ pub use tensor::TensorKernels;
 use super::launch::{Address, Call};
 use super::sources::{Options, Storage};
 use bench::Bench;
+use guard::guarded;
 use std::error::Error;
 use std::fmt;
 use thiserror::Error as ThisError;
@@ -161,6 +163,39 @@ impl Check {
     }
 }
 
+/// Runs a kernel's checks, all of them unless the machine fails, and says what was wrong with how many and
+/// whether all were right.
+///
+/// # Errors
+/// When the machine fails.
+pub(crate) fn run_all(
+    checks: &[Check],
+    machine: &mut dyn Machine,
+    storage: Storage,
+    seed: u64,
+) -> Result<(String, bool), MachineError> {
+    let mut wrong = Vec::new();
+    for check in checks {
+        match guarded(|| Ok::<_, String>(check.run(machine, storage, seed))) {
+            Ok(Ok(())) => {}
+            Ok(Err(Failure::Machine(error))) => {
+                return Err(format!("{}: {error}", check.shape).into())
+            }
+            Ok(Err(failure)) => wrong.push(format!("{}: {failure}", check.shape)),
+            Err(panic) => {
+                machine.release();
+                wrong.push(format!("{}: {panic}", check.shape));
+            }
+        }
+    }
+    let count = checks.len();
+    let text = match wrong.first() {
+        None => format!("{count} shapes"),
+        Some(first) => format!("{} of {count} shapes wrong: {first}", wrong.len()),
+    };
+    Ok((text, wrong.is_empty()))
+}
+
 /// The checks of all kernels compiled with these options.
 pub fn checks(options: &Options, extent: Extent) -> Vec<Check> {
     let mut checks = head_checks(options, extent);
@@ -185,4 +220,47 @@ pub fn head_checks(options: &Options, extent: Extent) -> Vec<Check> {
         checks.extend(attention::tensor_checks(options.head_dim as usize, extent));
     }
     checks
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Counts how often its memory was given back.
+    struct Idle(usize);
+
+    impl Machine for Idle {
+        fn upload(&mut self, _: &[u8]) -> Result<Address, MachineError> {
+            Err("no memory".into())
+        }
+
+        fn download(&mut self, _: Address, _: &mut [u8]) -> Result<(), MachineError> {
+            Err("no memory".into())
+        }
+
+        unsafe fn launch(&mut self, _: &dyn Call) -> Result<(), MachineError> {
+            Err("no kernels".into())
+        }
+
+        fn release(&mut self) {
+            self.0 += 1;
+        }
+    }
+
+    #[test]
+    fn a_shape_that_panics_should_leave_a_kernels_other_shapes() {
+        let check = |shape: &str, run: fn() -> Result<(), Failure>| {
+            Check::new("kernel", shape.to_owned(), move |_| run())
+        };
+        let checks = [
+            check("first", || panic!("index out of bounds")),
+            check("second", || Ok(())),
+            check("third", || Err(Failure::Outside)),
+        ];
+        let mut machine = Idle(0);
+        let (text, right) = run_all(&checks, &mut machine, Storage::F32, 1).unwrap();
+        assert!(!right && text.starts_with("2 of 3 shapes wrong"), "{text}");
+        assert!(text.contains("index out of bounds"), "{text}");
+        assert_eq!(machine.0, 3);
+    }
 }

@@ -278,8 +278,12 @@ pub fn measure(
 ) -> Result<(), Failure> {
     let free = devices.iter().map(|device| device.free_bytes());
     let free = free.collect::<Result<Vec<_>, _>>()?;
-    let (scale, _) = scale.fitted(free.into_iter().min().unwrap_or(0))?;
+    let whole = scale.config.num_hidden_layers;
+    let (scale, note) = scale.fitted(free.into_iter().min().unwrap_or(0))?;
     let (ranks, hidden) = (devices.len(), scale.config.hidden_size);
+    let note = note.map(|note| format!("{ranks} ranks: {note}"));
+    note.into_iter().for_each(|note| found(Finding::Note(note)));
+    let layers = scale.config.num_hidden_layers;
     {
         let ends = group(devices)?;
         let by = ends.first().map(|end| end.name()).unwrap_or_default();
@@ -306,9 +310,11 @@ pub fn measure(
     for ((rows, one), several) in scale.batches.iter().zip(one).zip(several) {
         let name = format!("decode, batch {rows}: {ranks} ranks");
         let rate = *rows as f64 / several;
-        found(Finding::measured(Figure::plain(name, rate, "tok/s")));
+        let figure = Figure::plain(name, rate, "tok/s").of_layers(layers, whole);
+        found(Finding::measured(figure));
         let name = format!("decode, batch {rows}: {ranks} ranks / one device");
-        found(Finding::measured(Figure::plain(name, one / several, "")));
+        let figure = Figure::plain(name, one / several, "").of_layers(layers, whole);
+        found(Finding::measured(figure));
     }
     Ok(())
 }

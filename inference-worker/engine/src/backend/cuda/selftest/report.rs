@@ -84,6 +84,9 @@ pub struct Figure {
     pub unit: String,
     /// What it is held against, and from which side.
     pub bar: Option<(Side, f64)>,
+    /// Layers of the model that it was measured with, and those of the whole model, which a device may have no
+    /// room for; none where there was no model.
+    pub layers: Option<(usize, usize)>,
 }
 
 impl Figure {
@@ -94,7 +97,14 @@ impl Figure {
             achieved,
             unit: unit.to_owned(),
             bar: None,
+            layers: None,
         }
+    }
+
+    /// The figure, measured with so many layers of a model of `of`.
+    pub fn of_layers(mut self, layers: usize, of: usize) -> Self {
+        self.layers = Some((layers, of));
+        self
     }
 
     /// The figure with its bar.
@@ -119,6 +129,7 @@ impl fmt::Display for Figure {
             achieved,
             unit,
             bar,
+            layers,
         } = self;
         write!(f, "  {name:<62} {achieved:>9.3} {unit}")?;
         if let Some((side, bar)) = bar {
@@ -129,6 +140,9 @@ impl fmt::Display for Figure {
                 "missed"
             };
             write!(f, "  ({sign} {bar:.3} {word})")?;
+        }
+        if let Some((layers, of)) = layers.filter(|(layers, of)| layers < of) {
+            write!(f, "  ({layers} of {of} layers)")?;
         }
         Ok(())
     }
@@ -268,6 +282,12 @@ impl Report {
             Section::Ranks => &self.ranks,
             Section::Broken => &self.broken,
         }
+    }
+
+    /// Whether anything was tested: there may be no time for it, or not enough devices.
+    pub fn is_tested(&self) -> bool {
+        let outcomes = Section::ALL.iter().any(|s| !self.outcomes(*s).is_empty());
+        outcomes || !self.figures.is_empty()
     }
 
     /// Whether every result was right and nothing broke off. Bars that were not reached do not count: they

@@ -4,7 +4,7 @@
 //! same work whatever they are. Times of steps are the device's own, without the copy of logits to the
 //! host, which is measured beside them.
 
-use super::report::{Figure, Finding, Side};
+use super::report::{Figure, Finding, Section, Side};
 use super::scale::Scale;
 use crate::adapters::image::AdapterImage;
 use crate::adapters::slab::DeviceAdapter;
@@ -36,6 +36,9 @@ const ATTENTION: [Site; 4] = [Site::Q, Site::K, Site::V, Site::O];
 
 /// Bytes of a piece of the memory that is copied to measure bandwidth.
 const PIECE: usize = 1 << 20;
+
+/// The figure of the memory's bandwidth.
+const BANDWIDTH: &str = "bandwidth of the device's memory, measured by copying";
 
 /// What is measured by itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -108,21 +111,35 @@ pub fn measure(
     folder: &Path,
     found: &mut dyn FnMut(Finding),
 ) -> Result<(), Failure> {
+    let whole = scale.config.num_hidden_layers;
     let (scale, note) = scale.fitted(device.free_bytes()?)?;
-    let note = note.filter(|_| what == Measurement::Memory);
+    if what == Measurement::Memory {
+        // Not a speed of the model.
+        let measured = memory_bandwidth(device, &scale)? / 1e12;
+        let figure = Figure::plain(BANDWIDTH, measured, "TB/s");
+        found(Finding::measured(figure));
+        return Ok(());
+    }
+    // Free memory may be less than it was in another stage.
+    let note = note.map(|note| format!("{}: {note}", what.name()));
     note.into_iter().for_each(|note| found(Finding::Note(note)));
-    let figures = &mut |figure| found(Finding::measured(figure));
+    let mut bandwidth = None;
+    if what == Measurement::Decode {
+        match memory_bandwidth(device, &scale) {
+            Ok(measured) => bandwidth = Some(measured),
+            // Without it there are no bars, which would not be seen.
+            Err(error) => found(Finding::failure(
+                Section::Broken,
+                BANDWIDTH,
+                error.to_string(),
+            )),
+        }
+    }
+    let layers = measured_layers(what, &scale);
+    let figures = &mut |figure: Figure| found(Finding::measured(figure.of_layers(layers, whole)));
     match what {
-        Measurement::Memory => {
-            let measured = memory_bandwidth(device, &scale)? / 1e12;
-            let name = "bandwidth of the device's memory, measured by copying";
-            figures(Figure::plain(name, measured, "TB/s"));
-            Ok(())
-        }
-        Measurement::Decode => {
-            let bandwidth = memory_bandwidth(device, &scale).ok();
-            Bench::new(device, &scale)?.decode(bandwidth, figures)
-        }
+        Measurement::Memory => Ok(()),
+        Measurement::Decode => Bench::new(device, &scale)?.decode(bandwidth, figures),
         Measurement::Adapters => Bench::new(device, &scale)?.adapters(figures),
         Measurement::Loading => {
             let mut bench = Bench::new(device, &scale)?;
@@ -135,6 +152,15 @@ pub fn measure(
     }
 }
 
+/// Layers of the model that a measurement is of.
+fn measured_layers(what: Measurement, scale: &Scale) -> usize {
+    let layers = scale.config.num_hidden_layers;
+    match what {
+        Measurement::Deterministic => layers.div_ceil(4),
+        _ => layers,
+    }
+}
+
 /// What the deterministic mode costs: a step of the usual mode over one of the deterministic mode, the two
 /// in turns. A quarter of the layers, so that both models fit where one of all layers does.
 fn price_of_determinism(
@@ -144,7 +170,7 @@ fn price_of_determinism(
 ) -> Result<(), Failure> {
     let quarter = |deterministic| {
         let mut scale = scale.clone();
-        scale.config.num_hidden_layers = scale.config.num_hidden_layers.div_ceil(4);
+        scale.config.num_hidden_layers = measured_layers(Measurement::Deterministic, &scale);
         scale.adapters = 0;
         scale.deterministic = deterministic;
         scale
@@ -162,6 +188,7 @@ fn price_of_determinism(
             achieved: median(ratios),
             unit: "".to_owned(),
             bar: None,
+            layers: None,
         });
     }
     Ok(())
@@ -341,6 +368,7 @@ impl<'a> Bench<'a> {
                 achieved: rows as f64 / seconds,
                 unit: "tok/s".to_owned(),
                 bar: None,
+                layers: None,
             });
             if let Some(bandwidth) = bandwidth {
                 figures(Figure {
@@ -348,6 +376,7 @@ impl<'a> Bench<'a> {
                     achieved: self.base_bytes(rows) / seconds / bandwidth,
                     unit: "".to_owned(),
                     bar: Some((Side::Above, 0.70)),
+                    layers: None,
                 });
             }
             let batch = self.batch(rows, &[]);
@@ -362,6 +391,7 @@ impl<'a> Bench<'a> {
                 achieved: rows as f64 / median(whole),
                 unit: "tok/s".to_owned(),
                 bar: None,
+                layers: None,
             });
         }
         Ok(())
@@ -397,6 +427,7 @@ impl<'a> Bench<'a> {
                 achieved: base / seconds,
                 unit: "".to_owned(),
                 bar: Some((Side::Above, bar)),
+                layers: None,
             });
         }
         Ok(())
@@ -419,6 +450,7 @@ impl<'a> Bench<'a> {
                 achieved: median(milliseconds),
                 unit: "ms".to_owned(),
                 bar: Some((Side::Below, bar)),
+                layers: None,
             });
         }
         Ok(())
@@ -449,6 +481,7 @@ impl<'a> Bench<'a> {
             achieved: median(milliseconds),
             unit: "ms".to_owned(),
             bar: Some((Side::Below, 100.0)),
+            layers: None,
         });
         Ok(())
     }
@@ -490,6 +523,7 @@ impl<'a> Bench<'a> {
             achieved: quantile(&mut loaded, 0.99) / quantile(&mut alone, 0.99),
             unit: "".to_owned(),
             bar: Some((Side::Below, 1.2)),
+            layers: None,
         });
         Ok(())
     }
@@ -505,12 +539,14 @@ impl<'a> Bench<'a> {
                 achieved: bytes as f64 / slab as f64,
                 unit: "".to_owned(),
                 bar: Some((Side::Above, 0.95)),
+                layers: None,
             });
             figures(Figure {
                 name: format!("adapters r{RANK} {matrices} that fit beside the weights"),
                 achieved: ((free + arena) / slab) as f64,
                 unit: "".to_owned(),
                 bar: None,
+                layers: None,
             });
         }
         Ok(())

@@ -5,17 +5,17 @@
 //! opened anew, in another process.
 
 use super::fixtures::FIXTURES;
+use super::guard::guarded;
 use super::on_device::DeviceMachine;
 use super::ranks::{self, Divided};
 use super::report::{Finding, Outcome, Report, Section, StageRecord};
 use super::stages::{Plan, Stage};
 use super::subject::{Failure, Mode};
-use super::{checks, goldens, head_checks, speed, Check, Failure as Wrong};
+use super::{checks, goldens, head_checks, run_all, speed, Check};
 use crate::backend::cuda::device::{Device, Memory, Stream};
 use crate::backend::cuda::{Options, Storage};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
-use std::panic::{catch_unwind, AssertUnwindSafe};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -180,18 +180,6 @@ fn run_stage(
     }
 }
 
-/// Runs something that may fail in any way, and gives the reason.
-fn guarded<T, E: ToString>(run: impl FnOnce() -> Result<T, E>) -> Result<T, String> {
-    match catch_unwind(AssertUnwindSafe(run)) {
-        Ok(result) => result.map_err(|error| error.to_string()),
-        Err(panic) => {
-            let text = panic.downcast_ref::<String>().cloned();
-            let text = text.or_else(|| panic.downcast_ref().map(|text: &&str| (*text).to_owned()));
-            Err(format!("it panicked: {}", text.unwrap_or_default()))
-        }
-    }
-}
-
 /// Whether a device still does what it is asked.
 fn answers(device: &Arc<dyn Device>) -> Result<(), Failure> {
     device.synchronize(Stream::Copy)?;
@@ -336,20 +324,7 @@ fn check_kernel(
     checks: &[Check],
 ) -> Result<(String, bool), Failure> {
     let mut machine = DeviceMachine::new(Arc::clone(device), options)?;
-    let mut wrong = Vec::new();
-    for check in checks {
-        match check.run(&mut machine, options.storage, SEED) {
-            Ok(()) => {}
-            Err(Wrong::Machine(error)) => return Err(format!("{}: {error}", check.shape).into()),
-            Err(failure) => wrong.push(format!("{}: {failure}", check.shape)),
-        }
-    }
-    let count = checks.len();
-    let text = match wrong.first() {
-        None => format!("{count} shapes"),
-        Some(first) => format!("{} of {count} shapes wrong: {first}", wrong.len()),
-    };
-    Ok((text, wrong.is_empty()))
+    run_all(checks, &mut machine, options.storage, SEED)
 }
 
 /// By how much logits may be off; in BF16 of the largest.
