@@ -79,6 +79,9 @@ pub struct GpuSelftestArgs {
     /// The stage's first part.
     #[arg(long, hide = true, default_value_t = 0)]
     pub first: usize,
+    /// Where the stage may write.
+    #[arg(long, hide = true)]
+    pub folder: Option<PathBuf>,
 }
 
 /// Where the chain is.

@@ -15,26 +15,33 @@ use openledger_engine::backend::cuda::selftest::report::{Finding, Report};
 use openledger_engine::backend::cuda::selftest::stages::{select, Plan, Stage};
 use openledger_engine::backend::cuda::selftest::whole::run as run_stages;
 use process::Processes;
+use std::fs::Permissions;
 use std::io::Write;
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::{Command, ExitCode};
 use std::time::Duration;
 
-/// Without a GPU, which says nothing about one.
-const NO_GPU: u8 = 2;
+/// Nothing was tested, which says nothing about a GPU.
+const UNTESTED: u8 = 2;
 
 /// How long nothing may be heard of a stage: more than any part of one takes, references on the CPU included.
 const SILENCE: Duration = Duration::from_secs(180);
 
-/// Prints what is found as it is found, and the report. Status 1 when something is wrong, 2 when there is no GPU
-/// to test.
+/// How long the process of a stage that has ended may take to end, a driver's own clearing up included.
+const GRACE: Duration = Duration::from_secs(10);
+
+/// Prints what is found as it is found, and the report. Status 1 when something is wrong, 2 when nothing was
+/// tested.
 pub fn run(args: GpuSelftestArgs) -> Result<ExitCode> {
     let mut plan = Plan::full();
     if args.no_speed {
         plan.speed = None;
     }
     if let Some(name) = &args.stage {
-        return process::run_stage(&plan, name, &args.device, args.first);
+        let folder = args.folder.as_deref();
+        let folder = folder.context("--stage takes --folder: leave both to the test itself")?;
+        return process::run_stage(&plan, name, &args.device, args.first, folder);
     }
     let stages = select(plan.stages(), &args.only).map_err(|reason| anyhow!(reason))?;
     if args.list {
@@ -51,7 +58,7 @@ pub fn run(args: GpuSelftestArgs) -> Result<ExitCode> {
         Ok(described) => described,
         Err(error) => {
             eprintln!("no GPU was tested: {error}");
-            return Ok(ExitCode::from(NO_GPU));
+            return Ok(ExitCode::from(UNTESTED));
         }
     };
     let first = facts.into_iter().next().context("no GPU is named")?;
@@ -61,13 +68,15 @@ pub fn run(args: GpuSelftestArgs) -> Result<ExitCode> {
     let program = std::env::current_exe().context("find this program")?;
     let device = Gpus::Numbers(ordinals).to_string();
     let mut runner = Processes {
-        command: Box::new(move |stage: &Stage, first: usize| {
+        command: Box::new(move |stage: &Stage, first: usize, folder: &Path| {
             let mut command = Command::new(&program);
             command.args(["gpu-selftest", "--device", &device]);
             command.args(["--stage", &stage.name(), "--first", &first.to_string()]);
+            command.arg("--folder").arg(folder);
             command
         }),
         silence: SILENCE,
+        grace: GRACE,
     };
     let budget = args.seconds.map(Duration::from_secs);
     let mut told_of = String::new();
@@ -89,9 +98,13 @@ pub fn run(args: GpuSelftestArgs) -> Result<ExitCode> {
     run_stages(&mut report, &stages, budget, &mut runner, &mut told);
     say(&format!("\n{report}"));
     write(&report, args.json.as_deref())?;
-    Ok(match report.passed() {
-        true => ExitCode::SUCCESS,
-        false => ExitCode::FAILURE,
+    Ok(match (report.passed(), report.is_tested()) {
+        (true, true) => ExitCode::SUCCESS,
+        (true, false) => {
+            eprintln!("nothing was tested: the notes say why");
+            ExitCode::from(UNTESTED)
+        }
+        (false, _) => ExitCode::FAILURE,
     })
 }
 
@@ -106,9 +119,52 @@ fn write(report: &Report, path: Option<&Path>) -> Result<()> {
     let Some(path) = path else {
         return Ok(());
     };
-    let json = serde_json::to_string_pretty(report)?;
-    let draft = path.with_extension("draft");
-    std::fs::write(&draft, json)
-        .and_then(|()| std::fs::rename(&draft, path))
-        .with_context(|| format!("write {}", path.display()))
+    let json = serde_json::to_string_pretty(report)? + "\n";
+    replace(path, json.as_bytes()).with_context(|| format!("write {}", path.display()))
+}
+
+/// Puts a file in the place of another. What is there and is no plain file, as a pipe or a link, is written to
+/// as it is.
+fn replace(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
+    if std::fs::symlink_metadata(path).is_ok_and(|there| !there.is_file()) {
+        return std::fs::write(path, bytes);
+    }
+    let folder = path.parent().filter(|f| !f.as_os_str().is_empty());
+    // Read by others as any file is: it is no secret.
+    let permissions = Permissions::from_mode(0o666);
+    let mut draft = tempfile::Builder::new()
+        .permissions(permissions)
+        .tempfile_in(folder.unwrap_or(Path::new(".")))?;
+    draft.write_all(bytes)?;
+    draft.as_file().sync_all()?;
+    draft.persist(path)?;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_report_should_take_the_place_of_a_file_and_be_written_to_what_is_none() {
+        let folder = tempfile::tempdir().unwrap();
+        // A file of the user's that is named as a draft might be.
+        let other = folder.path().join("report.draft");
+        std::fs::write(&other, "mine").unwrap();
+        let path = folder.path().join("report.json");
+        for text in ["first", "second"] {
+            replace(&path, text.as_bytes()).unwrap();
+            assert_eq!(std::fs::read_to_string(&path).unwrap(), text);
+        }
+        let link = folder.path().join("link");
+        std::os::unix::fs::symlink(&path, &link).unwrap();
+        replace(&link, b"third").unwrap();
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), "third");
+        assert!(link.is_symlink());
+        assert_eq!(std::fs::read_to_string(&other).unwrap(), "mine");
+        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 3);
+        replace(Path::new("/dev/null"), b"gone").unwrap();
+        let nowhere = folder.path().join("none").join("report.json");
+        assert!(replace(&nowhere, b"").is_err());
+    }
 }
