@@ -20,7 +20,7 @@ use openledger_model::ModelConfig;
 use std::sync::Arc;
 
 /// Of the memory that is free once the weights are loaded, the arena takes this much when nothing else is
-/// asked for; the rest is for activations and for the driver.
+/// asked for, once activations are taken too; the rest is for what the driver and its libraries take later.
 const ARENA_SHARE: f64 = 0.9;
 
 /// A device with its kernels, before the weights.

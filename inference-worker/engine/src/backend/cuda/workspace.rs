@@ -16,8 +16,9 @@ const MOST_PARTIAL: usize = 512 << 20;
 /// Sites that share an argument, at most: queries, keys and values.
 const MOST_SITES: usize = 3;
 
-/// Activations, `[rows, …]` each. All of it is taken at the start: no step fails for want of memory, and what
-/// graphs have written down stays where it is.
+/// Activations, `[rows, …]` each. All of them are taken at the start: the arena is given what they leave, and
+/// what graphs have written down stays where it is. The driver takes memory of its own later, for graphs and for
+/// the library's plans, and so does the host for logits: the arena leaves some free.
 pub struct Workspace {
     heads: usize,
     head_dim: usize,
