@@ -264,6 +264,7 @@ async fn a_worker_should_say_that_it_loads_before_it_can_serve() {
     }
     program.tell_to_stop();
     assert!(program.end().await.success(), "{}", program.said());
+    assert!(!program.said().contains("panicked"), "{}", program.said());
 }
 
 #[tokio::test]

@@ -33,10 +33,18 @@ use std::{
     path::Path,
     time::Duration,
 };
-use tokio::{net::TcpListener, runtime::Handle, signal, sync::watch};
+use tokio::{
+    net::TcpListener,
+    runtime::Handle,
+    signal,
+    sync::{oneshot, watch},
+};
 
 /// How long answers under way may take to end after a failure.
 const LAST_ANSWERS: Duration = Duration::from_secs(10);
+
+/// How long loading may take to end when it is told to stop.
+const LAST_LOADING: Duration = Duration::from_secs(1);
 
 /// Connections at most; each request of a gateway has one. The engine takes no more requests either.
 const CONNECTIONS: usize = 4096;
@@ -101,12 +109,29 @@ pub async fn run(args: RunArgs) -> Result<()> {
     let stop = stop("open answers end first, what was delivered is journaled");
     tokio::pin!(stop);
     let runtime = Handle::current();
-    let started = load(move || runtime.block_on(start(args, worker, key, journal)))?;
-    let started = tokio::select! {
-        started = front.wait_for(started) => started,
+    let (loads, given_up) = oneshot::channel::<()>();
+    let mut started = load(move || {
+        runtime.block_on(async {
+            tokio::select! {
+                biased;
+                // Nothing is sent: it resolves when the other end is dropped.
+                _ = given_up => None,
+                started = start(args, worker, key, journal) => Some(started),
+            }
+        })
+    })?;
+    let loaded = tokio::select! {
+        loaded = front.wait_for(&mut started) => loaded,
         // There is no answer to wait for.
-        () = &mut stop => return Ok(()),
+        () = &mut stop => {
+            drop(loads);
+            // What waits ends at once, and closes the journal. What computes or reads is not waited for, nor
+            // may it outlive the runtime that it is on.
+            let _ = tokio::time::timeout(LAST_LOADING, &mut started).await;
+            std::process::exit(0)
+        }
     };
+    let started = loaded.ok().flatten();
     let (service, follower, pins) = started.context("loading ended without a result")??;
     let settle_every = service.rules.settle_every.as_secs();
     tracing::info!(%worker, settle_every, "serving");
