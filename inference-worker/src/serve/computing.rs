@@ -166,14 +166,14 @@ impl Computing {
 ///
 /// A form comes with the request: where it lets the answer go no further, or holds with the forms of the same
 /// consumer's other answers more memory than one may, the answer is not whole, and costs its prompt and what
-/// there is of it, be it nothing. Where the forms of others hold the memory, it is free: that there is no more
-/// is this worker's own lack. Weights that compute no numbers come with the
-/// model, which anybody may publish: they make nothing free that has been delivered, and who asked pays
-/// for nothing that has not. Everything else is this worker's own failure.
+/// there is of it, be it nothing. Weights that compute no numbers come with the model, which anybody may
+/// publish, and memory for forms may be held by several accounts of one owner: these make nothing free that
+/// has been delivered, and who asked pays for nothing that has not. Everything else is this worker's own
+/// failure.
 fn failed(error: &StepError, is_delivered: bool) -> Outcome {
     match error {
         StepError::Constraint(_) => Outcome::Cancelled,
-        StepError::NotFinite if is_delivered => Outcome::Cancelled,
+        StepError::NotFinite | StepError::ConstraintBusy(_) if is_delivered => Outcome::Cancelled,
         _ => Outcome::Failed,
     }
 }
@@ -217,6 +217,10 @@ mod tests {
         assert_eq!(failed(&StepError::NotFinite, true), Outcome::Cancelled);
         // Who asked did not publish the model, and has nothing of it.
         assert_eq!(failed(&StepError::NotFinite, false), Outcome::Failed);
+        // Nor did it fill the memory for forms; but several accounts of one owner may, and would read on.
+        let busy = StepError::ConstraintBusy("the forms of others hold the memory".into());
+        assert_eq!(failed(&busy, true), Outcome::Cancelled);
+        assert_eq!(failed(&busy, false), Outcome::Failed);
         // The prompt is charged where nothing else is.
         let charge = |outcome| Charge::of(outcome, 7, 0, 0, 1_000, 1_000).unwrap();
         assert_eq!(charge(Outcome::Cancelled).tokens_in, 7);
@@ -227,7 +231,6 @@ mod tests {
             StepError::Adapter("gone".into()),
             StepError::Expired,
             StepError::StopCheck,
-            StepError::ConstraintBusy("the forms of others hold the memory".into()),
         ] {
             assert_eq!(failed(&ours, true), Outcome::Failed);
         }
