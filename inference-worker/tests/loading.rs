@@ -5,12 +5,9 @@ mod common;
 
 use common::*;
 use openledger_chain::Key;
-use openledger_model::{Adapter, LoraConfig, ModelConfig, Targets};
 use serde_json::{json, Value};
 use std::fs::{self, File, OpenOptions};
 use std::io::Write;
-use std::os::unix::fs::PermissionsExt;
-use std::path::Path;
 use std::process::Command;
 use tempfile::TempDir;
 
@@ -116,25 +113,14 @@ async fn the_program_should_end_with_the_reason_when_loading_fails() {
     .await;
 }
 
-fn write_adapter(folder: &Path) {
-    let config = ModelConfig::from_dir(&base()).unwrap();
-    let lora = LoraConfig::new(4, 8.0, Targets::AllLinear);
-    fs::create_dir_all(folder).unwrap();
-    Adapter::init(&config, lora, 7)
-        .unwrap()
-        .save(folder)
-        .unwrap();
-}
-
 #[tokio::test]
 async fn a_bad_adapter_in_the_folder_should_stop_no_other_and_be_told_of() {
     const KEY: &str = "the-operators-own-key";
     let parent = tempfile::tempdir().unwrap();
     let (key, adapters) = (parent.path().join("key"), parent.path().join("adapters"));
-    fs::write(&key, KEY).unwrap();
-    fs::set_permissions(&key, fs::Permissions::from_mode(0o600)).unwrap();
-    write_adapter(&adapters.join("good"));
-    write_adapter(&adapters.join("bad"));
+    write_secret(&key, KEY);
+    write_adapter(&adapters.join("good"), 1);
+    write_adapter(&adapters.join("bad"), 2);
     let weights = adapters.join("bad/adapter_model.safetensors");
     let whole = fs::read(&weights).unwrap();
     fs::write(&weights, &whole[..whole.len() / 2]).unwrap();
@@ -201,7 +187,7 @@ async fn a_bad_adapter_in_the_folder_should_stop_no_other_and_be_told_of() {
 #[tokio::test]
 async fn a_bad_adapter_that_was_named_should_stop_the_start() {
     let folder = tempfile::tempdir().unwrap();
-    write_adapter(folder.path());
+    write_adapter(folder.path(), 1);
     fs::write(
         folder.path().join("adapter_model.safetensors"),
         "no weights",

@@ -217,12 +217,21 @@ impl EngineStats {
         gauge!("openledger_arena_pages", "content" => "prefixes").set(filling.cached as f64);
     }
 
-    pub(crate) fn record_tiers(&mut self, device: (usize, usize), tiers: &TierCounts) {
+    /// Adapters and their bytes on the device, and in host memory with how many gave way there.
+    pub(crate) fn record_tiers(
+        &mut self,
+        device: (usize, usize),
+        host: (usize, usize, u64),
+        tiers: &TierCounts,
+    ) {
         (self.device_adapters, self.device_bytes) = device;
         self.tiers = tiers.clone();
         gauge!("openledger_adapters_resident", "tier" => "device").set(device.0 as f64);
         gauge!("openledger_adapter_bytes", "tier" => "device").set(device.1 as f64);
         counter!("openledger_adapter_evictions_total", "tier" => "device")
             .absolute(tiers.device_evictions);
+        gauge!("openledger_adapters_resident", "tier" => "host").set(host.0 as f64);
+        gauge!("openledger_adapter_bytes", "tier" => "host").set(host.1 as f64);
+        counter!("openledger_adapter_evictions_total", "tier" => "host").absolute(host.2);
     }
 }

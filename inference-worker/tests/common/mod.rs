@@ -2,9 +2,12 @@
 
 #![allow(dead_code)]
 
+use openledger_model::{Adapter, LoraConfig, ModelConfig, Targets};
 use serde_json::{json, Value};
+use std::fs;
 use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex};
@@ -19,6 +22,21 @@ const WORKER: &str = env!("CARGO_BIN_EXE_openledger-worker");
 pub fn base() -> PathBuf {
     let own = PathBuf::from(std::env::var("CARGO_MANIFEST_DIR").expect("cargo test sets it"));
     own.join("factory/base")
+}
+
+/// Writes an adapter for that base; each seed makes another.
+pub fn write_adapter(folder: &Path, seed: u64) {
+    let config = ModelConfig::from_dir(&base()).unwrap();
+    let lora = LoraConfig::new(4, 8.0, Targets::AllLinear);
+    fs::create_dir_all(folder).unwrap();
+    let adapter = Adapter::random(&config, lora, 0.1, seed).unwrap();
+    adapter.save(folder).unwrap();
+}
+
+/// Writes a file that only its owner may read.
+pub fn write_secret(path: &Path, content: &str) {
+    fs::write(path, content).unwrap();
+    fs::set_permissions(path, fs::Permissions::from_mode(0o600)).unwrap();
 }
 
 /// Calls `ready` until it gives something.

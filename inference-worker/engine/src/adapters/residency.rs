@@ -293,6 +293,11 @@ impl Residency {
         (self.device.len(), bytes)
     }
 
+    /// Adapters in host memory, the bytes of their weights, and how many gave way there.
+    pub fn host_usage(&self) -> (usize, usize, u64) {
+        self.host.usage()
+    }
+
     /// What was read, copied and dropped so far.
     pub fn counts(&mut self) -> &mut TierCounts {
         &mut self.counts

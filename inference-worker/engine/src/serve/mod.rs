@@ -373,10 +373,11 @@ impl Core {
             adapters: memory.slab_pages(),
         };
         let device = self.residency.usage();
+        let host = self.residency.host_usage();
         let counts = self.residency.counts().clone();
         let mut stats = self.stats();
         stats.record_load(running, waiting, filling);
-        stats.record_tiers(device, &counts);
+        stats.record_tiers(device, host, &counts);
     }
 
     fn drop_cancelled(&mut self) {

@@ -141,17 +141,38 @@ pub fn placed(config: &ModelConfig, mut options: EngineOptions) -> EngineOptions
 
 /// An adapter whose effect is of the size of the base's own.
 pub fn adapter(config: &ModelConfig, rank: usize, targets: Targets, seed: u64) -> Adapter {
+    adapter_within(config, rank, targets, 0.5, seed)
+}
+
+fn adapter_within(
+    config: &ModelConfig,
+    rank: usize,
+    targets: Targets,
+    bound: f32,
+    seed: u64,
+) -> Adapter {
     let lora = LoraConfig::new(rank, 2.0 * rank as f64, targets);
-    Adapter::random(config, lora, 0.5, seed).unwrap()
+    Adapter::random(config, lora, bound, seed).unwrap()
 }
 
 /// Three adapters of different ranks and targets.
 pub fn ragged_adapters(config: &ModelConfig) -> Vec<Adapter> {
+    ragged_adapters_within(config, 0.5)
+}
+
+/// The same with another bound on the values of `B`, to which the effect is in proportion.
+pub fn ragged_adapters_within(config: &ModelConfig, bound: f32) -> Vec<Adapter> {
     let names = |names: &[&str]| Targets::Names(names.iter().map(ToString::to_string).collect());
     vec![
-        adapter(config, 3, Targets::AllLinear, 11),
-        adapter(config, 16, names(&["q_proj", "v_proj"]), 12),
-        adapter(config, 29, names(&["o_proj", "up_proj", "down_proj"]), 13),
+        adapter_within(config, 3, Targets::AllLinear, bound, 11),
+        adapter_within(config, 16, names(&["q_proj", "v_proj"]), bound, 12),
+        adapter_within(
+            config,
+            29,
+            names(&["o_proj", "up_proj", "down_proj"]),
+            bound,
+            13,
+        ),
     ]
 }
 
