@@ -80,10 +80,10 @@ impl DeviceArgs {
         let (_, ranks) = self.backend()?;
         let mut name = concat!("openledger/", env!("CARGO_PKG_VERSION")).to_owned();
         if ranks > 1 {
-            name.push_str(&format!(" tp={ranks}"));
+            name.push_str(&format!(";tp={ranks}"));
         }
         if self.deterministic || self.device == DeviceName::Cpu {
-            name.push_str(" det");
+            name.push_str(";det");
         }
         Ok(name)
     }
@@ -154,16 +154,17 @@ mod tests {
                 tensor_parallel,
             };
             let name = args.engine().unwrap();
-            // As long as the chain takes.
+            // What the chain takes.
             assert!(name.len() <= 32, "{name}");
+            assert!(name.bytes().all(|byte| byte.is_ascii_graphic()), "{name}");
             let version = concat!("openledger/", env!("CARGO_PKG_VERSION"));
             name.strip_prefix(version).unwrap().to_owned()
         };
-        assert_eq!(engine("cpu", false, None), " det");
-        assert_eq!(engine("cpu", false, Some(2)), " tp=2 det");
+        assert_eq!(engine("cpu", false, None), ";det");
+        assert_eq!(engine("cpu", false, Some(2)), ";tp=2;det");
         assert_eq!(engine("cuda", false, None), "");
-        assert_eq!(engine("cuda:0,1", true, None), " tp=2 det");
-        assert_eq!(engine("cuda", true, Some(1024)), " tp=1024 det");
+        assert_eq!(engine("cuda:0,1", true, None), ";tp=2;det");
+        assert_eq!(engine("cuda", true, Some(1024)), ";tp=1024;det");
     }
 
     #[test]

@@ -296,13 +296,21 @@ mod tests {
         charge(computed).tokens_out
     }
 
-    /// What an answer to a prompt of three tokens costs.
+    /// What an answer to a prompt of three tokens costs, at a planck for each.
     fn charge(computed: &Computed) -> Charge {
         let base = Path::new(env!("CARGO_MANIFEST_DIR")).join("factory/base");
         let text = TextModel::from_dir(&base).unwrap();
         let canonical = text.tokenizer().encode(&computed.text, false).unwrap();
         let canonical = u32::try_from(canonical.len()).unwrap();
-        Charge::of(computed.outcome, 3, computed.generated, canonical, 1, 1).unwrap()
+        Charge::of(
+            computed.outcome,
+            3,
+            computed.generated,
+            canonical,
+            1_000,
+            1_000,
+        )
+        .unwrap()
     }
 
     #[tokio::test]

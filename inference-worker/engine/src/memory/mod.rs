@@ -5,7 +5,7 @@
 //! not in use stays as long as nobody needs its room: blocks of finished requests, for others that
 //! begin with the same tokens, and adapters without a request. Of these the least worth gives way: worth
 //! is the time to bring the thing back, per page, times how likely it is asked for again, aged by what has
-//! given way since it was last used ([`worth`]).
+//! given way since it was last used (`worth.rs`).
 //!
 //! Pure bookkeeping: who calls copies and computes.
 
