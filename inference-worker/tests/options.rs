@@ -79,9 +79,9 @@ async fn options_should_bound_what_a_client_may_ask_and_the_memory_that_answers_
 
     // More adapters than fit, each for both keys.
     let mut first = Vec::new();
-    for round in 0..2 {
+    for (round, key) in KEYS.into_iter().enumerate() {
         for n in 0..12 {
-            let (status, answer) = ask(&program, KEYS[round], body(&format!("a{n}"))).await;
+            let (status, answer) = ask(&program, key, body(&format!("a{n}"))).await;
             assert_eq!(status, 200, "{answer}");
             let text = answer["choices"][0]["text"].clone();
             if round == 0 {
